@@ -1,0 +1,61 @@
+# Two ways in: `make reproduce` runs the book, `make test` checks it. `make` alone lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# pytest processes; one thread each, because threads that share cores are far slower than one.
+JOBS ?= 2
+OMP_NUM_THREADS ?= 1
+export OMP_NUM_THREADS
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce full test lint lab notebooks badges readme bench clean
+
+help:  ## List what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+install: $(STAMP)  ## Create .venv from requirements.lock (a second time does nothing)
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "make: Python 3.11 or newer is needed and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+reproduce: $(STAMP)  ## Run every notebook on embedded real data; results in runs/ (ARGS="--notebooks 00,06")
+	$(BIN)/python -m l2d_utils.reproduce run --profile quick $(ARGS)
+
+full: $(STAMP)  ## The same with the full settings of notebooks/profiles.yaml
+	$(BIN)/python -m l2d_utils.reproduce run --profile full $(ARGS)
+
+# Tests write their figures to a folder of their own: the committed ones stay as they are.
+test: $(STAMP)  ## Unit and property tests, then every stored notebook output against a fresh run
+	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && export L2D_OUT="$$out" && \
+	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile && \
+	$(BIN)/python -m pytest notebooks -n $(JOBS) --dist loadfile --nbval --nbval-current-env \
+		--nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
+
+lint: $(STAMP)  ## ruff on code and notebooks
+	$(BIN)/python -m ruff check .
+
+lab: $(STAMP)  ## JupyterLab on this machine only
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 notebooks
+
+notebooks: $(STAMP)  ## Re-execute the notebooks in place; a second time changes no byte (ARGS="--notebooks 06")
+	$(BIN)/python -m l2d_utils.reproduce execute $(ARGS)
+
+badges: $(STAMP)  ## Rewrite every launch badge and Colab cell from the address in pyproject.toml
+	$(BIN)/python -m l2d_utils.reproduce badges
+
+readme: $(STAMP)  ## Rewrite the generated parts of README.md
+	$(BIN)/python -m l2d_utils.reproduce readme
+
+bench: $(STAMP)  ## Print the speed and memory ratios
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
+
+clean:  ## Remove .venv and caches; runs/ is kept
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

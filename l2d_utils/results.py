@@ -1,0 +1,118 @@
+"""Where measured numbers and figures go: written to a temporary name, then renamed.
+
+Every number is stored once, in a CSV with the columns `TIDY`; every figure lies beside the CSV that it was drawn
+from. The same input gives the same bytes: no dates, no versions, six significant digits.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+TIDY = ["notebook", "study", "data", "split", "method", "setting", "seed", "metric", "value"]
+SOURCES = ["data", "source", "sha256"]
+
+
+def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
+    """Call `write(temporary)` and rename the result to `path`; on any failure `path` is as it was.
+
+    The temporary name lies in the same folder and keeps the suffix, from which writers tell the format.
+    Raises whatever `write` raises; OSError if the folder cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def output_folder(out: str | Path) -> Path:
+    """Return the folder for figures and tables, created if need be.
+
+    The environment variable L2D_OUT, when set, wins over `out`: test runs never touch the committed figures.
+    Raises OSError (naming the folder) if it cannot be created or written.
+    """
+    folder = Path(os.environ.get("L2D_OUT") or out)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"out: cannot write to the folder {folder}")
+    return folder
+
+
+def save_table(frame: pd.DataFrame, name: str, out: str | Path) -> None:
+    """Write `frame` to out/name.csv: no index, six significant digits, the same bytes every time.
+
+    Raises ValueError if `name` is no plain file name.
+    """
+    path = _target(name, out, ".csv")
+    write_atomically(path, lambda p: frame.to_csv(p, index=False, float_format="%.6g", lineterminator="\n"))
+
+
+def save_figure(fig, name: str, frame: pd.DataFrame, out: str | Path, alt: str | None = None) -> None:
+    """Write a Matplotlib figure to out/name.png and the numbers that it shows to out/name.csv.
+
+    `alt` says in words what is to be seen, for readers who cannot see it; it is stored inside the PNG, from where
+    the index page takes it. By default it is put together from titles and axis labels.
+    """
+    path = _target(name, out, ".png")
+    save_table(frame, name, out)
+    # Matplotlib's own version is left out: it would change the bytes with every release.
+    metadata = {"Software": None, "Description": alt or _describe(fig)}
+    write_atomically(path, lambda p: fig.savefig(p, format="png", metadata=metadata))
+
+
+def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) -> pd.DataFrame:
+    """Return measured numbers in the columns `TIDY`, one row per number.
+
+    records: data frame, or mappings from column to entry; `value` must be a number in every row.
+    constants: entries that are the same in all rows, e.g. notebook="06", split="test".
+    Columns given by neither are "". Raises ValueError for a column outside `TIDY`, one given twice, or a value that
+    is no number (naming the row).
+    """
+    frame = pd.DataFrame(records if isinstance(records, pd.DataFrame) else list(records)).reset_index(drop=True)
+    unknown = [c for c in [*frame.columns, *constants] if c not in TIDY]
+    if unknown:
+        raise ValueError(f"records: unknown column {unknown[0]!r}; the columns are {', '.join(TIDY)}")
+    twice = [c for c in constants if c in frame.columns]
+    if twice:
+        raise ValueError(f"{twice[0]}: given both in records and as a constant")
+    frame = frame.assign(**constants)
+    if "value" not in frame.columns:
+        raise ValueError("records: the column 'value' is missing")
+    numbers = pd.to_numeric(frame["value"], errors="coerce").astype("float64")
+    if numbers.isna().any():
+        row = int(numbers.isna().to_numpy().argmax())
+        raise ValueError(f"value: row {row} is {frame['value'].iloc[row]!r}, not a number")
+    frame["value"] = numbers
+    return frame.reindex(columns=TIDY, fill_value="")
+
+
+def save_sources(*datasets: Any, name: str, out: str | Path) -> None:
+    """Write out/name.csv with the name, source and sha256 of the data that a notebook used.
+
+    datasets: objects with `name`, `source` and (if known) `sha256`. The runner copies these rows to provenance.json.
+    """
+    rows = [(d.name, d.source, getattr(d, "sha256", "") or "") for d in datasets]
+    save_table(pd.DataFrame(rows, columns=SOURCES), name, out)
+
+
+def _target(name: str, out: str | Path, suffix: str) -> Path:
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ValueError(f"name: {name!r} is not a plain file name")
+    return output_folder(out) / f"{name}{suffix}"
+
+
+def _describe(fig) -> str:
+    """Titles and axis labels of a figure as one sentence."""
+    parts = [fig.get_suptitle()]
+    for axes in fig.axes:
+        label = " against ".join(t for t in (axes.get_ylabel(), axes.get_xlabel()) if t)
+        parts.append(": ".join(t for t in (axes.get_title(), label) if t))
+    return "; ".join(dict.fromkeys(" ".join(p.split()) for p in parts if p.strip()))

@@ -1,0 +1,266 @@
+"""Fixed predictors: simulated class specialists, and small image classifiers with features for a router to use."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from l2d_utils.results import write_atomically
+
+# ------------------------------------------------------------------------------------------------ simulated experts
+
+
+def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) -> tuple[tuple[int, ...], ...]:
+    """Consecutive classes for each expert, in these shares: 10 classes give (0..6), (7, 8), (9).
+
+    The expert imbalance of MILD's image study [reconstructed: theory section 3]. Raises ``ValueError`` if the shares
+    do not sum to 1 or leave an expert without a class.
+    """
+    shares = np.asarray(shares, dtype=np.float64)
+    if shares.ndim != 1 or not np.all(shares > 0) or abs(shares.sum() - 1) > 1e-9:
+        raise ValueError(f"shares must be positive and sum to 1; found {shares.tolist()}")
+    ends = np.round(np.cumsum(shares) * n_classes).astype(int)
+    homes = tuple(tuple(range(a, b)) for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
+    for k, home in enumerate(homes):
+        if not home:
+            raise ValueError(f"shares {shares.tolist()} of {n_classes} classes leave expert {k} without a class")
+    return homes
+
+
+def specialist(
+    labels: np.ndarray,
+    home: Collection[int],
+    n_classes: int,
+    *,
+    accuracy: float = 1.0,
+    elsewhere: float | None = None,
+    random_state: int,
+) -> np.ndarray:
+    """Predictions int64 (n,) of a simulated expert for labels (n,).
+
+    Right with probability ``accuracy`` on the classes in ``home`` and ``elsewhere`` on the others; ``elsewhere=None``
+    is chance, 1/n_classes, that is, a uniform guess over all classes. Wrong answers are uniform over the other classes.
+    The draws do not depend on the two accuracies: raising one only turns wrong answers right. [reconstructed]
+    """
+    labels = np.asarray(labels)
+    home = sorted({int(c) for c in home})
+    elsewhere = 1 / n_classes if elsewhere is None else elsewhere
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integers (n,); found {labels.dtype} {labels.shape}")
+    if len(rows := np.flatnonzero((labels < 0) | (labels >= n_classes))):
+        raise ValueError(f"labels: row {rows[0]} is {labels[rows[0]]}, not a class in 0..{n_classes - 1}")
+    if home and not (home[0] >= 0 and home[-1] < n_classes):
+        raise ValueError(f"home must hold classes in 0..{n_classes - 1}; found {home}")
+    for name, value in (("accuracy", accuracy), ("elsewhere", elsewhere)):
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must be in [0, 1]; found {value}")
+    rng = np.random.default_rng(random_state)
+    luck = rng.random(len(labels))
+    wrong = (labels + rng.integers(1, n_classes, len(labels))) % n_classes
+    return np.where(luck < np.where(np.isin(labels, home), accuracy, elsewhere), labels, wrong).astype(np.int64)
+
+
+# ------------------------------------------------------------------------------------------------ networks
+
+
+def to_input(
+    images: torch.Tensor, dtype: torch.dtype, mean: torch.Tensor | float, std: torch.Tensor | float
+) -> torch.Tensor:
+    """uint8 (n, H, W, C) -> dtype (n, C, H, W) in channels_last memory, (x / 255 - mean) / std per channel."""
+    if images.dtype != torch.uint8 or images.ndim != 4:
+        raise ValueError(f"images must be uint8 (n, H, W, C); found {images.dtype} {tuple(images.shape)}")
+    return ((images.to(dtype) / 255 - mean) / std).permute(0, 3, 1, 2)
+
+
+class ImageClassifier(nn.Module):
+    """A body that turns pixels into features, and a linear head.
+
+    Takes uint8 images (n, H, W, C), converted to the parameters' dtype and normalised inside, so that images stay
+    uint8 until the batch. ``features(x)`` is (n, width), ``forward(x) = head(features(x))`` is (n, n_outputs).
+    The head's outputs are class logits for a classifier, agents' scores for a router.
+    """
+
+    def __init__(
+        self, body: nn.Module, width: int, n_outputs: int, mean: Sequence[float] | float, std: Sequence[float] | float
+    ):
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(width, n_outputs)
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.body(to_input(images, self.head.weight.dtype, self.mean, self.std))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(images))
+
+
+class LeNet(ImageClassifier):
+    """LeNet-5 with ReLU and max pooling, for grey 28 x 28 (or 32 x 32, ...) images; 84 features."""
+
+    def __init__(self, channels: int = 1, n_outputs: int = 10, *, size: int = 28, mean=0.5, std=0.25):
+        side = (size // 2 - 4) // 2
+        body = nn.Sequential(
+            nn.Conv2d(channels, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(16 * side * side, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(),
+        )  # fmt: skip
+        super().__init__(body, 84, n_outputs, mean, std)
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """3 x 3 convolution and batch norm."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
+    )
+
+
+class SmallCNN(ImageClassifier):
+    """Three 3 x 3 convolutions with batch norm, pooled; for 32 x 32 colour images."""
+
+    def __init__(self, channels: int = 3, n_outputs: int = 10, *, features: int = 64, mean=0.5, std=0.25):
+        body = nn.Sequential(
+            _conv(channels, 32), nn.ReLU(), nn.MaxPool2d(2),
+            _conv(32, 64), nn.ReLU(), nn.MaxPool2d(2),
+            _conv(64, features), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        )  # fmt: skip
+        super().__init__(body, features, n_outputs, mean, std)
+
+
+class _Block(nn.Module):
+    """Two 3 x 3 convolutions and a parameter-free shortcut (strided, zero channels added: option A)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.first, self.second = _conv(inputs, outputs, stride), _conv(outputs, outputs)
+        self.stride, self.added = stride, outputs - inputs
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.added))
+        return F.relu(self.second(F.relu(self.first(x))) + shortcut)
+
+
+class ResNet(ImageClassifier):
+    """The CIFAR ResNet of He et al. (2016) with depth 6n + 2 (8, 20, 32, ...); 4 * width features [prior]."""
+
+    def __init__(
+        self, depth: int = 8, channels: int = 3, n_outputs: int = 10, *, width: int = 16, mean=0.5, std=0.25
+    ):
+        if depth < 8 or (depth - 2) % 6:
+            raise ValueError(f"depth must be 6n + 2 with n >= 1 (8, 14, 20, 32, ...); found {depth}")
+        blocks, inputs = [], width
+        for stage in range(3):
+            for i in range((depth - 2) // 6):
+                blocks.append(_Block(inputs, width << stage, 2 if stage and not i else 1))
+                inputs = width << stage
+        body = nn.Sequential(
+            _conv(channels, width), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        )
+        super().__init__(body, inputs, n_outputs, mean, std)
+
+
+@contextlib.contextmanager
+def seeded(random_state: int) -> Iterator[None]:
+    """Torch draws inside the block depend on random_state alone, and the global generator is put back after it.
+
+    ``with seeded(0): module = LeNet()`` gives the same initial weights wherever it stands.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(random_state)
+        yield
+
+
+def default_device(device: str | torch.device | None = None) -> torch.device:
+    """The device asked for; by default CUDA where there is one, else the CPU."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel of uint8 (n, H, W, C), on the scale 0..1, for ``mean`` and ``std``."""
+    pixels = images.reshape(-1, images.shape[-1])
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T]) / len(pixels)
+    levels = np.arange(256) / 255
+    mean = counts @ levels
+    std = np.sqrt(np.maximum(counts @ levels**2 - mean**2, 1e-12))
+    return mean.tolist(), std.tolist()
+
+
+# ------------------------------------------------------------------------------------------------ outputs
+
+
+def outputs(
+    module: ImageClassifier, images: np.ndarray, *, batch_size: int = 500, device: str | torch.device | None = None
+) -> dict[str, np.ndarray]:
+    """``{"logits": (n, n_outputs), "features": (n, width)}`` of uint8 images (n, H, W, C), as float64 arrays.
+
+    Evaluation mode, in the module's own dtype; the module's mode is put back afterwards. Predictions are
+    ``logits.argmax(axis=1)``.
+    """
+    if not len(images):
+        raise ValueError("images must have at least one row")
+    device = default_device(device)
+    module.to(device)
+    was_training = module.training
+    module.eval()
+    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(images), batch_size):
+                batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+                features = module.features(batch)
+                logits = module.head(features)
+                parts.append((logits.double().cpu().numpy(), features.double().cpu().numpy()))
+    finally:
+        module.train(was_training)
+    logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return {"logits": logits, "features": features}
+
+
+def cache_outputs(
+    path: str | Path, compute: Callable[[], dict[str, np.ndarray]], key: dict | str
+) -> dict[str, np.ndarray]:
+    """``compute()``, kept in an .npz file and read back while ``key`` stays the same.
+
+    ``key`` says what the arrays depend on (data checksum, architecture, seed, rows, ...) and must be JSON. A file with
+    another key is computed anew and replaced. A damaged file raises ``ValueError`` naming it. No pickle; written to a
+    temporary name first.
+    """
+    path = Path(path)
+    key_text = json.dumps(key, sort_keys=True)
+    if path.is_file():
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                stored = {name: file[name] for name in file.files}
+            stored_key, checksum = str(stored.pop("_key")), str(stored.pop("_sha256"))
+            intact = checksum == _arrays_sha256(stored)
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+            intact = False
+        if not intact:
+            raise ValueError(f"{path} is damaged (checksum or layout): delete it, and it is computed anew")
+        if stored_key == key_text:
+            return stored
+    arrays = {name: np.asarray(array) for name, array in compute().items()}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays, _key=np.array(key_text), _sha256=np.array(_arrays_sha256(arrays)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
+    return arrays
+
+
+def _arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

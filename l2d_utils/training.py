@@ -1,0 +1,225 @@
+"""One training loop for everything trained from pixels: classifiers (agents) and routers."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from l2d_utils.agents import default_device, seeded
+from l2d_utils.results import write_atomically
+
+BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+@dataclass
+class History:
+    """Per epoch: mean training loss, and ``validate``'s value where it was given. best_epoch counts from 0."""
+
+    loss: list[float] = field(default_factory=list)
+    validation: list[float] = field(default_factory=list)
+    best_epoch: int = -1
+    seconds: float = 0.0
+    images_per_second: float = 0.0
+
+
+def classification_loss(labels: np.ndarray) -> BatchLoss:
+    """Mean cross-entropy (nats) against labels int64 (n,), as :func:`train` wants it."""
+    targets = torch.as_tensor(np.array(labels, dtype=np.int64))
+    return lambda logits, rows: F.cross_entropy(logits, targets[rows].to(logits.device))
+
+
+def flip_and_shift(images: torch.Tensor, generator: torch.Generator, *, shift: int = 4) -> torch.Tensor:
+    """Light augmentation of uint8 (n, H, W, C): mirror half of the images, move each by up to ``shift`` pixels."""
+    n, height, width, _ = images.shape
+    padded = F.pad(images, (0, 0, shift, shift, shift, shift))
+    top, left = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator)
+    rows, columns = top + torch.arange(height), left + torch.arange(width)
+    mirrored = torch.rand(n, 1, generator=generator) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    return padded[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def one_cycle(progress: float) -> float:
+    """Learning rate as a share of its peak: linear from 0.1 to 1 over the first fifth of training, then cosine to 0."""
+    if progress < 0.2:
+        return 0.1 + 0.9 * progress / 0.2
+    return 0.5 * (1 + math.cos(math.pi * (progress - 0.2) / 0.8))
+
+
+def train(
+    module: nn.Module,
+    images: np.ndarray,
+    batch_loss: BatchLoss,
+    *,
+    epochs: int,
+    batch_size: int = 128,
+    lr: float = 3e-3,
+    weight_decay: float = 0.01,
+    random_state: int,
+    dtype: torch.dtype = torch.float32,
+    autocast: torch.dtype | None = None,
+    device: str | torch.device | None = None,
+    augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+    validate: Callable[[nn.Module], float] | None = None,
+    progress: Callable[[int, float, float], None] | None = None,
+    checkpoint: str | Path | None = None,
+) -> History:
+    """Train ``module`` in place with AdamW under a one-cycle learning rate, and return what happened.
+
+    images : uint8 (n, H, W, C), kept so until the batch.
+    batch_loss(outputs (b, K) of ``dtype``, rows) -> scalar mean loss; ``rows`` is an int64 CPU tensor (b,) of row
+        numbers into ``images``, with which the caller picks labels or costs.
+    dtype : of the parameters. ``autocast=torch.bfloat16`` runs the network itself in lower precision (not the loss).
+    augment(batch uint8, generator) -> batch uint8, on the CPU; see :func:`flip_and_shift`.
+    validate(module) -> float, the smaller the better: called in evaluation mode after every epoch, the last too. The
+        weights of its best epoch are put back at the end. Without it, the last epoch's weights stay.
+    progress(epoch, loss, images_per_second) is called after every epoch; see :func:`progress_bar`.
+    checkpoint : file that the state is kept in after every epoch, one per run. A run that finds its own checkpoint
+        goes on from there and ends bitwise where an uninterrupted one does; a finished run is returned at once.
+
+    Deterministic per random_state (the initial weights are the caller's: see ``agents.seeded``). Raises ``ValueError``
+    on bad settings or on another run's checkpoint, ``FloatingPointError`` naming epoch and batch on a non-finite loss.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
+        raise ValueError(f"images must be uint8 (n, H, W, C) with n >= 1; found {images.dtype} {images.shape}")
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if int(value) != value or value < 1:
+            raise ValueError(f"{name} must be a whole number >= 1; found {value!r}")
+    if not (math.isfinite(lr) and lr > 0):
+        raise ValueError(f"lr must be finite and > 0; found {lr!r}")
+    device = default_device(device)
+    module.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
+    history, best = History(), None
+    n, n_batches = len(images), math.ceil(len(images) / batch_size)
+
+    if checkpoint is not None:
+        checkpoint = Path(checkpoint)
+        settings = {
+            "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
+            "random_state": random_state, "dtype": str(dtype), "autocast": str(autocast),
+            "augmented": augment is not None, "validated": validate is not None,
+            "images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+            "parameters": [list(p.shape) for p in module.parameters()],
+            "loss": _probe(module, images, batch_loss, dtype, device),
+        }  # fmt: skip
+        if checkpoint.is_file():
+            state = _read_checkpoint(checkpoint, settings, device)
+            module.load_state_dict(state["module"])
+            optimizer.load_state_dict(state["optimizer"])
+            history, best = History(**state["history"]), state["best"]
+
+    for epoch in range(len(history.loss), epochs):
+        started = time.perf_counter()
+        # every epoch draws from generators of its own: nothing but (random_state, epoch) decides, resumed or not
+        seed = int(np.random.SeedSequence([random_state, epoch]).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(seed)
+        batches = torch.randperm(n, generator=generator).tensor_split(n_batches)  # even sizes, no tiny last batch
+        module.train()
+        total = 0.0
+        with seeded(seed):  # dropout and the like
+            for i, rows in enumerate(batches):
+                batch = torch.from_numpy(images[rows.numpy()])
+                if augment is not None:
+                    batch = augment(batch, generator)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr * one_cycle((epoch * n_batches + i) / (epochs * n_batches))
+                with torch.autocast(device.type, dtype=autocast, enabled=autocast is not None):
+                    result = module(batch.to(device))
+                loss = batch_loss(result.to(dtype), rows)
+                value = loss.item()
+                if not math.isfinite(value):
+                    raise FloatingPointError(
+                        f"the loss is {value} at epoch {epoch}, batch {i} (both from 0): lower lr={lr} or check the costs"
+                    )
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                total += value * len(rows)
+        seconds = time.perf_counter() - started
+        history.loss.append(total / n)
+        history.seconds += seconds
+        history.images_per_second = n * len(history.loss) / history.seconds
+        module.eval()
+        if validate is None:
+            history.best_epoch = epoch
+        else:
+            with torch.no_grad():
+                value = float(validate(module))
+            if not math.isfinite(value):
+                raise FloatingPointError(f"validate gave {value} at epoch {epoch} (from 0)")
+            module.eval()
+            if not history.validation or value < min(history.validation):
+                history.best_epoch, best = epoch, copy.deepcopy(module.state_dict())
+            history.validation.append(value)
+        if checkpoint is not None:
+            _write_checkpoint(checkpoint, settings, module, optimizer, history, best)
+        if progress is not None:
+            progress(epoch, history.loss[-1], n / seconds)
+    if best is not None:
+        module.load_state_dict(best)
+    module.eval()
+    return history
+
+
+def progress_bar(epochs: int, description: str = "") -> Callable[[int, float, float], None]:
+    """A tqdm bar for :func:`train`'s ``progress``, with the loss and images per second."""
+    from tqdm.auto import tqdm
+
+    bar = tqdm(total=epochs, desc=description, unit="epoch")
+
+    def update(epoch: int, loss: float, images_per_second: float) -> None:
+        bar.update(epoch + 1 - bar.n)
+        bar.set_postfix_str(f"loss {loss:.3f}, {images_per_second:,.0f} images/s")
+        if epoch + 1 == epochs:
+            bar.close()
+
+    return update
+
+
+def _probe(module, images, batch_loss, dtype, device) -> float:
+    """The loss of fixed pseudo-random outputs on all rows: tells one set of labels, costs or settings from another."""
+    was_training = module.training
+    module.eval()
+    with torch.no_grad():
+        width = module(torch.from_numpy(images[:1].copy()).to(device)).shape[1]
+        made_up = np.random.default_rng(0).standard_normal((len(images), width))
+        loss = batch_loss(torch.as_tensor(made_up, dtype=dtype, device=device), torch.arange(len(images)))
+    module.train(was_training)
+    return float(loss)
+
+
+def _write_checkpoint(path: Path, settings, module, optimizer, history, best) -> None:
+    state = {
+        "settings": settings, "module": module.state_dict(), "optimizer": optimizer.state_dict(),
+        "history": vars(history), "best": best,
+    }  # fmt: skip
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: torch.save(state, temporary))
+
+
+def _read_checkpoint(path: Path, settings: dict, device: torch.device) -> dict:
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+        found = state["settings"]
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it") from None
+    for name, value in settings.items():
+        same = math.isclose(found.get(name, math.nan), value, rel_tol=1e-5) if name == "loss" else found.get(name) == value
+        if not same:
+            raise ValueError(
+                f"{path} belongs to another run: {name} is {found.get(name)!r} there and {value!r} here; "
+                "give each run a checkpoint of its own, or delete this one"
+            )
+    return state

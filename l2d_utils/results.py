@@ -1,7 +1,7 @@
 """Where measured numbers and figures go: written to a temporary name, then renamed.
 
-Every number is stored once, in a CSV with the columns `TIDY`; every figure lies beside the CSV that it was drawn
-from. The same input gives the same bytes: no dates, no versions, six significant digits.
+Every number is stored once, in a CSV with the columns `TIDY`; every figure lies beside the CSV that it was
+drawn from. The same input gives the same bytes: no dates, no versions, six significant digits.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def save_table(frame: pd.DataFrame, name: str, out: str | Path) -> None:
 def save_figure(fig, name: str, frame: pd.DataFrame, out: str | Path, alt: str | None = None) -> None:
     """Write a Matplotlib figure to out/name.png and the numbers that it shows to out/name.csv.
 
-    `alt` says in words what is to be seen, for readers who cannot see it; it is stored inside the PNG, from where
-    the index page takes it. By default it is put together from titles and axis labels.
+    `alt` says in words what is to be seen, for readers who cannot see it; it is stored inside the PNG, from
+    where the index page takes it. By default it is put together from titles and axis labels.
     """
     path = _target(name, out, ".png")
     save_table(frame, name, out)
@@ -73,10 +73,11 @@ def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) 
 
     records: data frame, or mappings from column to entry; `value` must be a number in every row.
     constants: entries that are the same in all rows, e.g. notebook="06", split="test".
-    Columns given by neither are "". Raises ValueError for a column outside `TIDY`, one given twice, or a value that
-    is no number (naming the row).
+    Columns given by neither are "". Raises ValueError for a column outside `TIDY`, one given twice, or a
+    value that is no number (naming the row).
     """
-    frame = pd.DataFrame(records if isinstance(records, pd.DataFrame) else list(records)).reset_index(drop=True)
+    rows = records if isinstance(records, pd.DataFrame) else list(records)
+    frame = pd.DataFrame(rows).reset_index(drop=True)
     unknown = [c for c in [*frame.columns, *constants] if c not in TIDY]
     if unknown:
         raise ValueError(f"records: unknown column {unknown[0]!r}; the columns are {', '.join(TIDY)}")
@@ -97,7 +98,8 @@ def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) 
 def save_sources(*datasets: Any, name: str, out: str | Path) -> None:
     """Write out/name.csv with the name, source and sha256 of the data that a notebook used.
 
-    datasets: objects with `name`, `source` and (if known) `sha256`. The runner copies these rows to provenance.json.
+    datasets: objects with `name`, `source` and (if known) `sha256`. The runner copies these rows to
+    provenance.json.
     """
     rows = [(d.name, d.source, getattr(d, "sha256", "") or "") for d in datasets]
     save_table(pd.DataFrame(rows, columns=SOURCES), name, out)

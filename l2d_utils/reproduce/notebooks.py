@@ -1,0 +1,88 @@
+"""What the other modules need to know of a notebook file: its name, its parameters, its opening cell."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from ..results import write_atomically
+
+ROOT = Path(__file__).resolve().parents[2]
+BOOK = ROOT / "notebooks"
+PARAMETERS = "parameters"
+
+
+class UsageError(Exception):
+    """Something the caller can put right; shown as one line, without a traceback."""
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def read(path: Path):
+    """Read one notebook. Raises UsageError if the file is no notebook."""
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError) as error:  # nbformat's own errors are ValueErrors
+        raise UsageError(f"{path}: not a readable notebook ({error})") from None
+
+
+def write(nb, path: Path) -> None:
+    write_atomically(path, lambda temporary: nbformat.write(nb, temporary))
+
+
+def find(folder: Path, wanted: Sequence[str] = ()) -> list[Path]:
+    """Notebooks NN_topic.ipynb of a folder in reading order.
+
+    wanted: names or leading numbers ("06_images" or "06"); all when empty.
+    Raises UsageError for a folder without notebooks and for a wanted name that is not there.
+    """
+    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        raise UsageError(f"no notebooks NN_topic.ipynb in {folder}")
+    if not wanted:
+        return paths
+    chosen = set()
+    for name in wanted:
+        hits = [p for p in paths if name in (p.name, p.stem, p.stem[:2])]
+        if not hits:
+            raise UsageError(f"unknown notebook {name!r}; there are {', '.join(p.stem for p in paths)}")
+        chosen.update(hits)
+    return sorted(chosen)
+
+
+def parameters_index(nb, name: str) -> int:
+    """Position of the one cell tagged `parameters`. Raises UsageError if there is not exactly one."""
+    at = [i for i, c in enumerate(nb.cells) if c.cell_type == "code" and PARAMETERS in tags(c)]
+    if len(at) != 1:
+        raise UsageError(f"{name}: {len(at)} cells are tagged {PARAMETERS!r}, exactly one is needed")
+    return at[0]
+
+
+def parameters(nb, name: str) -> dict[str, Any]:
+    """Names and values of the parameters cell.
+
+    Papermill sees neither annotated nor computed values, so anything but `NAME = literal` raises UsageError.
+    """
+    found = {}
+    for statement in ast.parse(nb.cells[parameters_index(nb, name)].source).body:
+        try:
+            (target,) = statement.targets
+            found[target.id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            line = ast.unparse(statement).splitlines()[0]
+            raise UsageError(f"{name}: {line!r} in the parameters cell is no NAME = literal") from None
+    return found
+
+
+def title_and_summary(nb) -> tuple[str, str]:
+    """Title of cell 0 without the number, and the first line of its text that is no badge."""
+    first, *rest = nb.cells[0].source.splitlines()
+    title = first.lstrip("# ").split("·", 1)[-1].strip()
+    summary = next((line.strip() for line in rest if line.strip() and not line.startswith(("[![", "#"))), "")
+    return title, summary

@@ -1,0 +1,69 @@
+"""The generated parts of README.md, between `<!-- generated:KIND ... -->` and `<!-- /generated -->`.
+
+    chapters                                    the table of notebooks
+    clone                                       the commands to get and run the book
+    number FILE.csv column=entry ... [format]   mean of `value` over the rows of a tidy table, e.g. over seeds
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from . import badges, notebooks
+from .notebooks import ROOT, UsageError
+
+MARKED = re.compile(r"(<!-- generated:(\w+)([^>]*?) -->)(.*?)(<!-- /generated -->)", re.S)
+
+
+def render(text: str, root: Path = ROOT) -> str:
+    """Return the text with every generated part renewed. Raises UsageError for a part that cannot be made."""
+    kinds = {"chapters": _chapters, "clone": _clone, "number": _number}
+
+    def renew(match: re.Match) -> str:
+        opening, kind, arguments, _, closing = match.groups()
+        if kind not in kinds:
+            raise UsageError(f"README: unknown generated part {kind!r}; there are {', '.join(kinds)}")
+        return opening + kinds[kind](root, arguments.split()) + closing
+
+    return MARKED.sub(renew, text)
+
+
+def _chapters(root: Path, arguments: list[str]) -> str:
+    where, times = badges.address(root), badges.run_times(root / "figures")
+    lines = ["| | Chapter | What it does | Run time | Open |", "|---|---|---|---|---|"]
+    for path in notebooks.find(root / "notebooks"):
+        title, summary = notebooks.title_and_summary(notebooks.read(path))
+        colab, binder = badges.links(path.stem, where)
+        time = badges.about(times[path.stem]) if path.stem in times else ""
+        cells = [
+            path.stem[:2],
+            f"[{title}](notebooks/{path.name})",
+            summary.replace("|", r"\|"),
+            time,
+            f"[Colab]({colab}) · [Binder]({binder})",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def _clone(root: Path, arguments: list[str]) -> str:
+    where = badges.address(root)
+    folder = where.slug.split("/")[-1]
+    return f"\n```\ngit clone {where.repository} && cd {folder}\nmake reproduce\nmake test\n```\n"
+
+
+def _number(root: Path, arguments: list[str]) -> str:
+    name, *rest = arguments
+    pattern = next((a for a in rest if "=" not in a), ".3f")
+    table = pd.read_csv(root / "figures" / name, dtype=str, keep_default_na=False)
+    for condition in (a for a in rest if "=" in a):
+        column, entry = condition.split("=", 1)
+        if column not in table:
+            raise UsageError(f"README: figures/{name} has no column {column!r}")
+        table = table[table[column] == entry]
+    if table.empty:
+        raise UsageError(f"README: no row of figures/{name} fits {' '.join(rest)}")
+    return format(table["value"].astype(float).mean(), pattern)

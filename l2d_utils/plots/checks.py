@@ -1,0 +1,82 @@
+"""What a figure may be given: the border of the package, so that the drawing code can trust its input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+
+def check_frame(
+    name: str,
+    frame: pd.DataFrame,
+    names: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+    optional: Sequence[str] = (),
+) -> pd.DataFrame:
+    """A copy of `frame` with a fresh index, its `numbers` and `optional` columns as float64.
+
+    names: columns that must be there and hold no missing value. numbers: columns that must be there and
+    be finite. optional: columns added as NaN when absent; NaN (an interval of a single run) is allowed,
+    infinity is not. Raises ValueError naming the argument `name`, the column and the row.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise ValueError(f"{name}: expected a DataFrame, found {type(frame).__name__}")
+    missing = [column for column in (*names, *numbers) if column not in frame.columns]
+    if missing:
+        raise ValueError(f"{name}: missing column {missing[0]!r}; it has {list(frame.columns)}")
+    if frame.empty:
+        raise ValueError(f"{name}: has no rows")
+    frame = frame.reset_index(drop=True)
+    for column in names:
+        bad = np.flatnonzero(frame[column].isna())
+        if bad.size:
+            raise ValueError(f"{name}: column {column!r} is missing in row {bad[0]}")
+    for column in (*numbers, *optional):
+        if column not in frame.columns:
+            frame[column] = np.nan
+            continue
+        try:
+            values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name}: column {column!r} must hold numbers") from error
+        bad = np.flatnonzero(np.isinf(values) if column in optional else ~np.isfinite(values))
+        if bad.size:
+            raise ValueError(f"{name}: column {column!r} has {values[bad[0]]} in row {bad[0]}")
+        frame[column] = values
+    return frame
+
+
+def check_unique(name: str, frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Raise ValueError naming the row if two rows of `frame` claim the same place in a figure."""
+    repeated = np.flatnonzero(frame.duplicated(list(columns)))
+    if repeated.size:
+        found = tuple(frame.loc[repeated[0], list(columns)])
+        raise ValueError(f"{name}: row {repeated[0]} repeats {found} of columns {list(columns)}")
+
+
+def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
+    """Raise ValueError unless `value` is one of `allowed`."""
+    if value not in allowed:
+        raise ValueError(f"{name}: expected one of {list(allowed)}, found {value!r}")
+
+
+def check_fractions(name: str, values: object) -> np.ndarray:
+    """`values` as a float64 vector of probabilities that sum to 1 (within 1e-6); ValueError otherwise."""
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0:
+        raise ValueError(f"{name}: expected a non-empty vector, found shape {values.shape}")
+    bad = np.flatnonzero(~(values >= 0))
+    if bad.size:
+        raise ValueError(f"{name}: entry {bad[0]} is {values[bad[0]]}, not a fraction >= 0")
+    if not abs(values.sum() - 1) <= 1e-6:
+        raise ValueError(f"{name}: sums to {values.sum():.6g}, expected 1")
+    return values
+
+
+def panels_of(frame: pd.DataFrame, panel: str | None) -> list[tuple[str, pd.DataFrame]]:
+    """(title, rows) of every panel in order of appearance; one untitled panel when `panel` is None."""
+    if panel is None:
+        return [("", frame)]
+    return [(str(key), rows) for key, rows in frame.groupby(panel, sort=False)]

@@ -1,0 +1,318 @@
+"""Pictures that explain: example images, ideal distributions, and who gets what from the router."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch, PathPatch
+from matplotlib.path import Path
+from matplotlib.ticker import NullLocator
+
+from l2d_utils.plots.checks import check_fractions
+from l2d_utils.plots.style import (
+    FACE,
+    INK,
+    MUTED,
+    agent_color,
+    method_label,
+    method_styles,
+    mix,
+    new_figure,
+    plain,
+    readable,
+    styled,
+    tint,
+)
+
+
+def _as_images(name: str, images: np.ndarray) -> np.ndarray:
+    """Images (n, H, W) or (n, H, W, 3) for imshow; uint8, or floats in [0, 1]; ValueError otherwise."""
+    images = np.asarray(images)
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3) or not images.size:
+        raise ValueError(
+            f"{name}: expected shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), found {images.shape}"
+        )
+    if images.dtype != np.uint8 and not ((images >= 0) & (images <= 1)).all():
+        raise ValueError(f"{name}: expected uint8, or floats from 0 to 1")
+    return images
+
+
+def _gray_range(images: np.ndarray) -> dict[str, object]:
+    return {
+        "cmap": "gray_r" if images.ndim == 3 else None,
+        "vmin": 0,
+        "vmax": 255 if images.dtype == np.uint8 else 1,
+    }
+
+
+@styled
+def image_grid(
+    images: np.ndarray,
+    titles: Sequence[str],
+    *,
+    columns: int = 6,
+    title: str | None = None,
+) -> Figure:
+    """A few example images with a caption of one or two lines under each.
+
+    images: (n, H, W), (n, H, W, 1) or (n, H, W, 3), uint8 or floats in [0, 1]; grey images are drawn dark on
+    white. titles: n captions. columns: images a row. Raises ValueError for other shapes or values, or when
+    the number of captions differs from the number of images.
+    """
+    images = _as_images("images", images)
+    if len(titles) != len(images):
+        raise ValueError(f"titles: {len(titles)} captions for {len(images)} images")
+    if columns < 1:
+        raise ValueError(f"columns: must be at least 1, found {columns}")
+    rows = -(-len(images) // columns)
+    lines = max(str(caption).count("\n") + 1 for caption in titles)
+    side = min(8.8 / columns - 0.15, 2.4)
+    fig = new_figure(
+        rows * (side * images.shape[1] / images.shape[2] + 0.3 * lines) + 0.2 + (0.4 if title else 0), title
+    )
+    axes = fig.subplots(rows, columns, squeeze=False).ravel()
+    for ax in axes:
+        ax.axis("off")
+    for ax, image, caption in zip(axes, images, titles, strict=False):
+        ax.imshow(image, interpolation="nearest", **_gray_range(images))
+        ax.set_title(plain(caption), loc="center", fontsize=11, y=-0.04, va="top", pad=0)
+    return fig
+
+
+@styled
+def density_bars(
+    p: Sequence[float],
+    q_by_name: Mapping[str, Sequence[float]],
+    *,
+    support: Sequence[str] | None = None,
+    xlabel: str = "point of the support",
+    title: str | None = None,
+) -> Figure:
+    """Ideal distributions on a finite support beside P (above), and their density ratios dQ/dP (below).
+
+    p: (m,) probabilities of P, all > 0. q_by_name: name -> (m,) probabilities of an ideal Q. support: m names of
+    the points. The ratio stands on a log axis (no unit); a ratio of 0 is left out. Raises ValueError when a
+    vector is no distribution, lengths differ, P has a zero, or there is no Q.
+    """
+    p = check_fractions("p", p)
+    if not q_by_name:
+        raise ValueError("q_by_name: has no distribution")
+    if (p == 0).any():
+        raise ValueError(f"p: entry {int(np.argmin(p))} is 0, the ratio dQ/dP does not exist there")
+    ideals = {name: check_fractions(f"q_by_name[{name!r}]", q) for name, q in q_by_name.items()}
+    support = [str(i + 1) for i in range(len(p))] if support is None else list(support)
+    for name, values in {**ideals, "support": support}.items():
+        if len(values) != len(p):
+            raise ValueError(f"{name}: {len(values)} entries, p has {len(p)}")
+    styles = method_styles(list(ideals))
+    colors = [styles[name].color for name in ideals]
+    if len(set(colors)) < len(colors):
+        colors = [agent_color(k) for k in range(len(ideals))]
+    fig = new_figure(5.6, title)
+    above, below = fig.subplots(2, 1, sharex=True, height_ratios=[1.35, 1])
+    width = 0.84 / (len(ideals) + 1)
+    at = np.arange(len(p))
+    offsets = (np.arange(len(ideals) + 1) - len(ideals) / 2) * width
+    above.bar(at + offsets[0], p, width * 0.94, color="#C3C9D1", label="P")
+    below.axhline(1, color=MUTED, linewidth=1.4)
+    for offset, color, (name, q) in zip(offsets[1:], colors, ideals.items(), strict=True):
+        label = method_label(name)
+        above.bar(at + offset, q, width * 0.94, color=mix(color, FACE, 0.15), label=label)
+        seen = q > 0
+        below.vlines((at + offset)[seen], 1, (q / p)[seen], color=color, linewidth=1.8)
+        below.plot((at + offset)[seen], (q / p)[seen], styles[name].marker, color=color, linestyle="none")
+    above.set_ylabel("probability")
+    below.set_ylabel("ratio dQ/dP (log)")
+    below.set_yscale("log")
+    ratios = np.concatenate([(q / p)[q > 0] for q in ideals.values()])
+    reach = max(1.25 * np.exp(np.abs(np.log(ratios)).max()), 1.5)
+    below.set_ylim(1 / reach, reach)
+    ticks = [
+        t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if 1 / reach <= t <= reach
+    ]
+    if reach < 2.2:
+        ticks = [t for t in (0.5, 0.7, 1, 1.4, 2) if 1 / reach <= t <= reach]
+    if reach <= 100:
+        below.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        below.yaxis.set_minor_locator(NullLocator())
+    below.set_xlabel(xlabel)
+    below.set_xticks(at, [plain(name) for name in support])
+    for ax in (above, below):
+        ax.grid(axis="x", visible=False)
+        ax.tick_params(axis="x", length=0)
+    fig.legend(*above.get_legend_handles_labels(), loc="outside right upper", alignment="left")
+    return fig
+
+
+def _band(x0: float, low0: float, x1: float, low1: float, thick: float) -> Path:
+    """A ribbon `thick` high from (x0, low0..) to (x1, low1..) that leaves and arrives level, with a pointed end."""
+    mid, tip = (x0 + x1) / 2, min(0.14, 0.05 + thick / 4)
+    wing = 0.06
+    points = [
+        (x0, low0),
+        (mid, low0),
+        (mid, low1),
+        (x1, low1),
+        (x1, low1 - wing),
+        (x1 + tip, low1 + thick / 2),
+        (x1, low1 + thick + wing),
+        (x1, low1 + thick),
+        (mid, low1 + thick),
+        (mid, low0 + thick),
+        (x0, low0 + thick),
+        (x0, low0),
+    ]
+    codes = [Path.MOVETO, *[Path.CURVE4] * 3, *[Path.LINETO] * 4, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
+    return Path(points, codes)
+
+
+@styled
+def router_diagram(
+    agents: Sequence[str],
+    shares: Sequence[float],
+    *,
+    captions: Sequence[str] | None = None,
+    inputs: np.ndarray | None = None,
+    input_label: str = "inputs",
+    router_label: str = "router",
+    rule: str = "argmax of the scores",
+    title: str | None = None,
+) -> Figure:
+    """The problem in one picture: inputs, a router, and agents, with ribbons as wide as their shares.
+
+    agents: K names. shares: (K,) fractions that sum to 1. captions: K second lines (what the agent is good
+    at, what it costs). inputs: up to nine small images shown at the left, shapes as for `image_grid`.
+    Raises ValueError for lengths that differ or shares that are no distribution.
+    """
+    shares = check_fractions("shares", shares)
+    captions = [""] * len(agents) if captions is None else list(captions)
+    for name, found in (("shares", shares), ("captions", captions)):
+        if len(found) != len(agents):
+            raise ValueError(f"{name}: {len(found)} entries for {len(agents)} agents")
+    n = len(agents)
+    height = max(3.4, 0.95 * n)  # data units are inches: the axes fill the page
+    flow = min(1.5, height / 2.2)  # how high all ribbons together are
+    fig = new_figure(height + (0.45 if title else 0.1), title)
+    ax = fig.subplots()
+    ax.set_xlim(0, 9)
+    ax.set_ylim(0, height)
+    ax.set_aspect("equal")
+    ax.axis("off")
+    middle = height / 2
+
+    def box(x: float, y: float, w: float, h: float, color: str) -> None:
+        ax.add_patch(
+            FancyBboxPatch(
+                (x, y),
+                w,
+                h,
+                boxstyle="round,pad=0,rounding_size=0.12",
+                facecolor=tint(color),
+                edgecolor=color,
+                linewidth=1.6,
+                zorder=3,
+            )
+        )
+
+    left, router, right = (0.15, 1.75), (3.05, 1.75), (6.35, 2.5)  # x and width of the three columns
+    side = 1.75
+    box(left[0], middle - side / 2, left[1], side, MUTED)
+    if inputs is not None:
+        images = _as_images("inputs", inputs)[:9]
+        across = int(np.ceil(np.sqrt(len(images))))
+        step = (side - 0.2) / across
+        for i, image in enumerate(images):
+            row, column = divmod(i, across)
+            x0, y0 = left[0] + 0.1 + column * step, middle + side / 2 - 0.1 - (row + 1) * step
+            thumb = ax.inset_axes(
+                [x0 + 0.03, y0 + 0.03, step - 0.06, step - 0.06], transform=ax.transData, zorder=4
+            )
+            thumb.imshow(image, interpolation="nearest", **_gray_range(images))
+            thumb.axis("off")
+        ax.text(
+            left[0] + left[1] / 2,
+            middle - side / 2 - 0.2,
+            plain(input_label),
+            ha="center",
+            va="center",
+            fontsize=12,
+        )
+    else:
+        ax.text(
+            left[0] + left[1] / 2, middle, plain(input_label), ha="center", va="center", fontsize=13, zorder=5
+        )
+    box(router[0], middle - max(flow, 1.2) / 2 - 0.1, router[1], max(flow, 1.2) + 0.2, INK)
+    ax.text(
+        router[0] + router[1] / 2,
+        middle + 0.14,
+        plain(router_label),
+        ha="center",
+        va="center",
+        fontsize=14,
+        fontweight="bold",
+        zorder=5,
+    )
+    ax.text(
+        router[0] + router[1] / 2,
+        middle - 0.2,
+        plain(rule),
+        ha="center",
+        va="center",
+        fontsize=11,
+        color=INK,
+        zorder=5,
+    )
+    gap = 0.2
+    ax.add_patch(
+        PathPatch(
+            _band(left[0] + left[1] + 0.05, middle - flow / 2, router[0] - gap, middle - flow / 2, flow),
+            facecolor="#C9CED6",
+            edgecolor="none",
+            zorder=1,
+        )
+    )
+    slot = height / n
+    start = middle + flow / 2
+    for k, (agent, share, caption) in enumerate(zip(agents, shares, captions, strict=True)):
+        color, centre = agent_color(k), height - (k + 0.5) * slot
+        thick = flow * share
+        start -= thick
+        ax.add_patch(
+            PathPatch(
+                _band(router[0] + router[1] + 0.03, start, right[0] - gap, centre - thick / 2, thick),
+                facecolor=mix(color, FACE, 0.35),
+                edgecolor="none",
+                zorder=2,
+            )
+        )
+        box(right[0], centre - 0.36, right[1], 0.72, color)
+        ax.text(
+            right[0] + 0.15,
+            centre + (0.14 if caption else 0),
+            plain(agent),
+            va="center",
+            fontsize=12.5,
+            zorder=5,
+            fontweight="bold",
+            color=readable(mix(color, INK, 0.3)),
+        )
+        if caption:
+            ax.text(
+                right[0] + 0.15, centre - 0.15, plain(caption), va="center", fontsize=11, color=INK, zorder=5
+            )
+        ax.text(
+            right[0] - gap - 0.12,
+            centre + thick / 2 + 0.16,
+            f"{share:.0%}",
+            ha="right",
+            va="center",
+            fontsize=12,
+            fontweight="bold",
+            color=readable(color),
+            zorder=6,
+        )
+    return fig

@@ -396,7 +396,7 @@ def load_human_labels() -> HumanLabels:
     if missing := [c for c in columns if c not in humans.column_names]:
         raise DataError(f"{path} lacks the columns {missing}; found {humans.column_names}")
     humans = humans.select(columns).to_pandas().set_index("path")
-    images = [_read_parquet(p, ["img.path", "label"]) for p in _image_files(path.parent)["train"]]
+    images = [_read_parquet(p, ["img", "label"]) for p in _image_files(path.parent)["train"]]
     paths = [p for table in images for p in table.column("img").combine_chunks().field("path").to_pylist()]
     labels = np.concatenate([table.column("label").to_numpy() for table in images])
     if not humans.index.is_unique:

@@ -1,0 +1,123 @@
+"""What routing an input to an agent costs, and the weights that surrogate losses put on input–agent pairs.
+
+A cost table `costs[n, K]` has one row per input and one column per agent; lower is better. Costs are in
+*errors*: 1 is the price of one wrong answer, so a `price` of 0.1 says "ten questions cost as much as one error".
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_same_rows, check_weights
+
+
+def costs_from_predictions(
+    predictions: ArrayLike, labels: ArrayLike, *, error_cost: ArrayLike = 1.0, price: ArrayLike = 0.0
+) -> NDArray[np.float64]:
+    """c_k(x, y) = error_cost_k · 1[g_k(x) ≠ y] + price_k.  [prior: Mao, Mohri, Zhong 2023]
+
+    Args:
+        predictions: (n, K) class index that each agent answers.
+        labels: (n,) true class index.
+        error_cost, price: one number or one per agent, ≥ 0, in errors.
+
+    Returns:
+        (n, K) float64 costs.
+
+    Raises:
+        ValueError: shapes do not match, or a resulting cost is negative or not finite.
+    """
+    predictions, labels = np.asarray(predictions), np.asarray(labels)
+    if predictions.ndim != 2 or labels.ndim != 1:
+        raise ValueError(
+            f"predictions must be (n, K) and labels (n,); found shapes {predictions.shape} and {labels.shape}"
+        )
+    check_same_rows(predictions=predictions, labels=labels)
+    n_agents = predictions.shape[1]
+    error_cost = check_per_agent("error_cost", error_cost, n_agents)
+    price = check_per_agent("price", price, n_agents)
+    return check_costs(error_cost * (predictions != labels[:, None]) + price)
+
+
+def costs_from_scores(
+    scores: ArrayLike,
+    dollars: ArrayLike | None = None,
+    *,
+    price_weight: float = 0.0,
+    dollar_unit: float | None = None,
+) -> NDArray[np.float64]:
+    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit.  [ours]
+
+    Args:
+        scores: (n, K) quality of each agent's answer in [0, 1].
+        dollars: (n, K) price of each answer in dollars, ≥ 0; needed when `price_weight` > 0.
+        price_weight: errors that one `dollar_unit` is worth, ≥ 0.
+        dollar_unit: dollars; by default the mean price of the dearest agent in this table. Pass the training
+            table's value (`default_dollar_unit`) when you price held-out rows.
+
+    Returns:
+        (n, K) float64 costs.
+
+    Raises:
+        ValueError: a score outside [0, 1] (row and agent named), dollars missing or negative, shapes that differ.
+    """
+    scores = check_matrix("scores", scores).astype(np.float64, copy=False)
+    outside = (scores < 0) | (scores > 1)
+    if outside.any():
+        row, agent = np.argwhere(outside)[0]
+        raise ValueError(f"scores must lie in [0, 1]; row {row}, agent {agent} is {scores[row, agent]}")
+    if not np.isfinite(price_weight) or price_weight < 0:
+        raise ValueError(f"price_weight must be a finite number ≥ 0; found {price_weight}")
+    if price_weight == 0:
+        return check_costs(1.0 - scores)
+    if dollars is None:
+        raise ValueError("price_weight > 0 needs dollars (n, K); found None")
+    dollars = check_matrix("dollars", dollars, columns=scores.shape[1])
+    check_same_rows(scores=scores, dollars=dollars)
+    unit = default_dollar_unit(dollars) if dollar_unit is None else dollar_unit
+    return check_costs(1.0 - scores + price_weight * dollars / unit)
+
+
+def default_dollar_unit(dollars: ArrayLike) -> float:
+    """Mean price in dollars of the dearest agent: the unit in which `costs_from_scores` counts money."""
+    unit = float(check_matrix("dollars", dollars).mean(axis=0).max())
+    if unit <= 0:
+        raise ValueError("dollars are 0 for every agent, so no price unit exists; use price_weight=0")
+    return unit
+
+
+def reward_weights(costs: ArrayLike) -> NDArray[np.float64]:
+    """w_k = c_max − c_k, with c_max the largest entry of the table.  [prior: Mao, Mohri, Zhong 2023, c_max = 1]
+
+    The weight of the pair (x, k) is what is lost, against the worst case, if x does *not* go to agent k.
+
+    Raises:
+        ValueError: bad costs; an agent that is at c_max on every row (it never earns weight: drop that column).
+    """
+    costs = check_costs(costs)
+    weights = costs.max() - costs
+    effective_counts(weights)
+    return weights
+
+
+def cost_sum_weights(costs: ArrayLike) -> NDArray[np.float64]:
+    """v_k = Σ_{j≠k} c_j.  [prior: Mao, Mohri, Zhong 2023]  Shape (n, K)."""
+    costs = check_costs(costs)
+    return costs.sum(axis=1, keepdims=True) - costs
+
+
+def effective_counts(weights: ArrayLike) -> NDArray[np.float64]:
+    """m_k = Σ_i w_ik, agent k's effective number of examples, shape (K,).
+
+    Raises:
+        ValueError: an agent's count is 0, so that no loss could learn when to use it.
+    """
+    counts = check_weights(weights).sum(axis=0)
+    if (counts <= 0).any():
+        agent = int(np.argmin(counts))
+        raise ValueError(
+            f"agent {agent} is never better than the worst cost on any of the {len(np.asarray(weights))} rows "
+            "(never correct?), so no loss can learn when to use it; drop its column"
+        )
+    return counts

@@ -1,0 +1,200 @@
+"""Ideal distributions and density ratios, for finite supports (exact) and samples (weights).
+
+The *ideal* of agent k is the distribution on which that agent does best while staying close to the data
+distribution P:  Q_k = argmin_Q E_Q[c_k] + λ·D(Q‖P). On n equally likely sample rows it is a vector of n density
+values ω_ik = dQ_k/dP with mean 1. On a finite support with probabilities `p` the mean is taken under p.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Callable
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import brentq
+from scipy.special import logsumexp
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from l2d_utils.validate import check_matrix, check_positive
+
+
+def _log_probabilities(p: ArrayLike | None, n: int) -> NDArray[np.float64]:
+    if p is None:
+        return np.full(n, -np.log(n))
+    p = np.asarray(p, dtype=np.float64)
+    if p.shape != (n,) or (p < 0).any() or not np.isclose(p.sum(), 1.0):
+        raise ValueError(
+            f"p must be {n} probabilities that sum to 1; found shape {p.shape} with sum {p.sum():.6g}"
+        )
+    with np.errstate(divide="ignore"):
+        return np.log(p)
+
+
+def kl_log_density(
+    costs: ArrayLike, temperature: float, p: ArrayLike | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """KL ideals: log dQ_k/dP = −c_k/λ − log Z_k with Z_k = E_P[exp(−c_k/λ)].  [paper, form reconstructed]
+
+    Pass c_k(x, y) for the joint ideal, or E[c_k | x] for the marginal one.
+
+    Args:
+        costs: (n, K), finite; any sign.
+        temperature: λ > 0, in the unit of the costs.
+        p: (n,) probabilities of the rows; equal by default.
+
+    Returns:
+        log density (n, K) in nats, and log Z (K,).
+
+    Raises:
+        ValueError: λ ≤ 0, costs not finite, p no distribution.
+    """
+    costs = check_matrix("costs", costs).astype(np.float64, copy=False)
+    energy = -costs / check_positive("temperature", temperature)
+    log_normaliser = logsumexp(energy + _log_probabilities(p, len(costs))[:, None], axis=0)
+    return energy - log_normaliser, log_normaliser
+
+
+def alpha_density(
+    cost: ArrayLike, temperature: float, alpha: float, p: ArrayLike | None = None
+) -> NDArray[np.float64]:
+    """α-divergence ideal of one agent: ω = [(α−1)/2·(b − c/λ)]_+^{2/(α−1)}, b such that E_P[ω] = 1.  [reconstructed]
+
+    The divergence is D_f(Q‖P) = E_P[f(ω)] with f(t) = 4/(1−α²)·(1 − t^{(1+α)/2}), so f'(t) = 2/(α−1)·t^{(α−1)/2};
+    α → 1 is the KL ideal, and that value is computed as such.
+
+    Args:
+        cost: (n,) costs of one agent.
+        temperature: λ > 0.
+        alpha: any finite number except −1; below 1 every row keeps mass, above 1 dear rows get none.
+        p: (n,) probabilities; equal by default.
+
+    Returns:
+        (n,) density ω ≥ 0.
+    """
+    cost = check_matrix("cost", np.asarray(cost)[:, None])[:, 0].astype(np.float64)
+    temperature = check_positive("temperature", temperature)
+    if not np.isfinite(alpha) or alpha == -1:
+        raise ValueError(f"alpha must be finite and not -1; found {alpha}")
+    if abs(alpha - 1) < 1e-6:
+        return np.exp(kl_log_density(cost[:, None], temperature, p)[0][:, 0])
+    log_p = _log_probabilities(p, len(cost))
+    support = np.isfinite(log_p)
+    energy, power, half = cost / temperature, 2.0 / (alpha - 1.0), (alpha - 1.0) / 2.0
+    low, high = energy[support].min(), energy[support].max()
+
+    def log_density(b: float) -> NDArray[np.float64]:
+        base = half * (b - energy)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(
+                base > 0, power * np.log(np.where(base > 0, base, 1.0)), -np.inf if alpha > 1 else np.inf
+            )
+
+    def log_mass(b: float) -> float:
+        return float(logsumexp((log_density(b) + log_p)[support]))
+
+    # ω = 1 everywhere needs half·(b − energy) = 1, so the root lies between the b that make the cheapest row and
+    # the dearest row equal to one: there the mass is ≤ 1 and ≥ 1.
+    b_low, b_high = low + 1.0 / half, high + 1.0 / half
+    if alpha < 1:
+        b_high = min(b_high, np.nextafter(low, -np.inf))
+    if b_high - b_low <= 0:
+        return np.ones_like(cost)
+    b = brentq(log_mass, b_low, b_high, xtol=1e-14, rtol=8.9e-16, maxiter=500)
+    return np.exp(log_density(b) - log_mass(b))
+
+
+def alpha_generator(t: ArrayLike, alpha: float) -> NDArray[np.float64]:
+    """f(t) of the α-divergence above (t·log t at α = 1, up to a linear term that D_f does not see)."""
+    t = np.asarray(t, dtype=np.float64)
+    if abs(alpha - 1) < 1e-6:
+        return t * np.log(np.where(t > 0, t, 1.0))
+    return 4.0 / (1.0 - alpha**2) * (1.0 - t ** ((1.0 + alpha) / 2.0))
+
+
+def tilted_posterior(posterior: ArrayLike, expert_cost: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    """Expert-tilted posterior η̃_y(x) ∝ η_y(x)·exp(−c_m(x, y)/λ).  [paper, form reconstructed]  Shapes (n, L) → (n, L)."""
+    posterior = check_matrix("posterior", posterior)
+    energy = -check_matrix("expert_cost", expert_cost) / check_positive("temperature", temperature)
+    with np.errstate(divide="ignore"):
+        log_tilted = np.log(posterior) + energy
+    return np.exp(log_tilted - logsumexp(log_tilted, axis=1, keepdims=True))
+
+
+def joint_log_ratio(
+    posterior: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike, temperature: float, p: ArrayLike
+) -> NDArray[np.float64]:
+    """Exact log Q_m(x)/Q_h(x) of the joint KL ideals on a finite support.  [paper, form reconstructed]
+
+    Args:
+        posterior: (n, L) P(y | x) per support point.
+        model_cost, expert_cost: (n, L) costs c_h(x, y) and c_m(x, y).
+        temperature: λ > 0.
+        p: (n,) probabilities of the support points.
+
+    Returns:
+        (n,) log ratio in nats.
+    """
+    log_p = _log_probabilities(p, len(np.asarray(posterior)))
+    with np.errstate(divide="ignore"):
+        log_posterior = np.log(check_matrix("posterior", posterior))
+    logs = []
+    for cost in (expert_cost, model_cost):
+        log_mass = logsumexp(
+            log_posterior - np.asarray(cost) / check_positive("temperature", temperature), axis=1
+        )
+        logs.append(log_mass - logsumexp(log_mass + log_p))
+    return logs[0] - logs[1]
+
+
+def marginal_log_ratio(
+    model_cost: ArrayLike, expert_cost: ArrayLike, temperature: float, p: ArrayLike
+) -> NDArray[np.float64]:
+    """Exact log Q_m(x)/Q_h(x) of the marginal KL ideals; costs are E[c | x], each (n,).  [paper, form reconstructed]"""
+    log_density, _ = kl_log_density(np.column_stack([expert_cost, model_cost]), temperature, p)
+    return log_density[:, 0] - log_density[:, 1]
+
+
+@dataclass(frozen=True)
+class ProperLoss:
+    """A proper loss for two classes written on a real score s, with the link that turns s into a log density ratio.
+
+    `positive(s)` is paid on examples of Q_m and `negative(s)` on examples of Q_h; `log_ratio(s)` inverts the
+    population minimiser s* = s(log Q_m/Q_h).
+    """
+
+    name: str
+    positive: Callable[[Tensor], Tensor]
+    negative: Callable[[Tensor], Tensor]
+    log_ratio: Callable[[Tensor], Tensor]
+
+
+def _square_link(score: Tensor) -> Tensor:
+    # s* = 2η − 1 lies in (−1, 1); a fitted score may leave that interval, where the ratio is 0 or infinite.
+    inside = 1.0 - torch.finfo(score.dtype).eps
+    return 2.0 * torch.atanh(score.clamp(-inside, inside))
+
+
+#: Proper losses by name.  [prior: Menon & Ong 2016]
+PROPER_LOSSES = {
+    "log": ProperLoss("log", lambda s: -logsigmoid(s), lambda s: -logsigmoid(-s), lambda s: s),
+    "square": ProperLoss("square", lambda s: (1.0 - s).square(), lambda s: (1.0 + s).square(), _square_link),
+    "exponential": ProperLoss("exponential", lambda s: torch.exp(-s), torch.exp, lambda s: 2.0 * s),
+}
+
+
+def cpe_loss(score: Tensor, expert_density: Tensor, model_density: Tensor, loss: str = "log") -> Tensor:
+    """½·mean(ω_m·ℓ_+(s) + ω_h·ℓ_−(s)): class-probability estimation between two ideals.  [paper, form reconstructed]
+
+    Args:
+        score: (n,) s(x).
+        expert_density, model_density: (n,) ω_m = dQ_m/dP and ω_h = dQ_h/dP on the same rows.
+        loss: a name in `PROPER_LOSSES`.
+
+    Returns:
+        Scalar mean loss.
+    """
+    proper = PROPER_LOSSES[loss]
+    return 0.5 * (expert_density * proper.positive(score) + model_density * proper.negative(score)).mean()

@@ -1,0 +1,455 @@
+"""The one loss core, and every loss of the two papers and their baselines as a named preset of it.
+
+    (1/n) Σ_i Σ_k  W_ik · φ( m_k((δ ⊙ s_i + ι) / ρ_k) − Δ_k/ρ_k )                                             (1)
+
+where m_k is the *soft margin* of agent k at its own temperature ρ_k,
+
+    m_k = s_k/ρ_k − log Σ_{j≠k} exp(s_j/ρ_k).                                                                (2)
+
+With p = softmax(s/ρ_k), σ(m_k) = p_k. So one number per input–agent pair carries the cross-entropy
+−log p_k = −log σ(m_k), the focal factor (1 − p_k)^γ = σ(−m_k)^γ, the comp-sum family (1 − p_k^q)/q, and the
+additive margin of LDAM, which lowers the target's own score and hence lowers m_k by Δ_k/ρ_k. As ρ → 0, ρ·m_k tends
+to the agent margin s_k − max_{j≠k} s_j. No n×K×K tensor is built: the backward pass recomputes the exponentials.
+
+A preset is a function `costs (n, K) → objective`; an objective maps scores (n, K) to a scalar mean loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import logsigmoid
+
+from l2d_utils.costs import cost_sum_weights, effective_counts, reward_weights
+from l2d_utils.ideals import kl_log_density
+from l2d_utils.validate import check_costs, check_per_agent, check_positive, check_weights
+
+# ---------------------------------------------------------------------------------------------------------------
+# the soft margin
+
+
+def _agents_by_margin(margins: Tensor) -> list[tuple[float, list[int]]]:
+    groups: dict[float, list[int]] = {}
+    for agent, rho in enumerate(margins.tolist()):
+        groups.setdefault(rho, []).append(agent)
+    return list(groups.items())
+
+
+class _SoftMargins(torch.autograd.Function):
+    """Equation (2) on agent-major scores (K, n): sums over agents then run along whole rows, which vectorises."""
+
+    @staticmethod
+    def _rivals(gap: Tensor, leads: Tensor, rho: float, agents: list[int]) -> tuple[Tensor, Tensor]:
+        """exp(gap/ρ), and its sums over each target's rivals: (1, n) for one target, (K, n) for several that share ρ."""
+        e = (gap / rho).exp_()
+        # Where one agent leads by hundreds of nats its rivals underflow; the floor keeps the logarithm finite.
+        floor = torch.finfo(e.dtype).tiny ** 0.75
+        if len(agents) == 1:
+            e[agents[0]] = 0.0
+            return e, e.sum(dim=0, keepdim=True).clamp_(min=floor)
+        # One sum serves all targets: leaders (entries exactly 1) are counted and the rest summed apart, so that
+        # taking the target off its own sum never cancels the small sum of a leader's rivals.
+        rest = e - leads
+        rivals = (rest.sum(dim=0, keepdim=True) - rest).add_(leads.sum(dim=0, keepdim=True) - leads)
+        return e, rivals.clamp_(min=floor)
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, margins: Tensor) -> Tensor:
+        gap = scores - scores.amax(dim=0, keepdim=True)
+        leads = (gap == 0).to(gap)
+        out = gap / margins.to(gap)[:, None]
+        for rho, agents in _agents_by_margin(margins):
+            _, rivals = _SoftMargins._rivals(gap, leads, rho, agents)
+            if len(agents) == len(gap):
+                out -= rivals.log_()
+            else:
+                out[agents] -= rivals.log_() if len(agents) == 1 else rivals[agents].log_()
+        ctx.save_for_backward(gap, leads, margins)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        gap, leads, margins = ctx.saved_tensors
+        result = grad / margins.to(gap)[:, None]
+        for rho, agents in _agents_by_margin(margins):
+            e, rivals = _SoftMargins._rivals(gap, leads, rho, agents)
+            if len(agents) == 1:
+                result.addcmul_(e, grad[agents] / rivals, value=-1.0 / rho)
+                continue
+            pull = grad / rivals
+            if len(agents) < len(gap):
+                pull[[k for k in range(len(gap)) if k not in agents]] = 0.0
+            # Agent j is a rival of every target but itself: e_j·(Σ_k pull_k − pull_j), leaders apart as above.
+            lead_pull = pull * leads
+            pull -= lead_pull
+            pull = (pull.sum(dim=0, keepdim=True) - pull).add_(lead_pull.sum(dim=0, keepdim=True) - lead_pull)
+            result.addcmul_(e, pull, value=-1.0 / rho)
+        return result, None
+
+
+def soft_margins(scores: Tensor, margins: Tensor | float = 1.0) -> Tensor:
+    """m_k = s_k/ρ_k − log Σ_{j≠k} exp(s_j/ρ_k), equation (2).  [ours: the common coordinate of all presets]
+
+    Args:
+        scores: (n, K), K ≥ 2, floating point.
+        margins: ρ, one positive number or (K,).
+
+    Returns:
+        (n, K); differentiable once in `scores`. A lead so large that σ(−m_k) < 1e-28 (float32; 1e-230 in float64)
+        is returned as that bound.
+    """
+    rho = torch.as_tensor(margins, dtype=torch.float64).expand(scores.shape[1])
+    return _SoftMargins.apply(scores.t().contiguous(), rho).t()
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# row blocks
+
+#: Numbers in one temporary of a block: small enough to stay in a processor's cache.
+BLOCK_SIZE = 160_000
+
+
+class _SumOverBlocks(torch.autograd.Function):
+    """Σ_rows loss(scores[rows], rows), with the gradient taken block by block.
+
+    Every loss here is a sum over rows, so a block's temporaries can be dropped before the next one starts: beyond
+    the gradient itself the memory does not grow with n.
+    """
+
+    @staticmethod
+    def forward(ctx, scores: Tensor, loss: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        n, n_agents = scores.shape
+        step = max(1, BLOCK_SIZE // n_agents)
+        gradient = torch.empty_like(scores) if ctx.needs_input_grad[0] else None
+        total = torch.zeros((), dtype=torch.float64, device=scores.device)
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
+            with torch.set_grad_enabled(gradient is not None):
+                block = scores[rows].detach().requires_grad_(gradient is not None)
+                value = loss(block, rows)
+            if gradient is not None:
+                gradient[rows] = torch.autograd.grad(value, block)[0]
+            total += value.detach()
+        ctx.save_for_backward(gradient)
+        return total.to(scores)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad, None
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# objectives: a loss bound to the weights of its training rows
+
+
+def comp_sum(margin: Tensor, q: float = 0.0, focusing: float = 0.0) -> Tensor:
+    """φ(m): (1 − p^q)/q with p = σ(m), and −log p at q = 0; times (1 − p)^focusing.
+
+    [prior: Mao, Mohri, Zhong 2023, cross-entropy versions of comp-sum losses; Lin et al. 2017 for the focal factor]
+    """
+    log_p = logsigmoid(margin)
+    loss = -log_p if q == 0 else torch.expm1(q * log_p) / -q
+    return loss * torch.exp(focusing * logsigmoid(-margin)) if focusing else loss
+
+
+@dataclass(frozen=True, eq=False)
+class PairLoss:
+    """Equation (1) with everything but the scores fixed.
+
+    Attributes:
+        weights: W, (n, K) tensor.
+        margins: ρ, (K,) tensor.
+        scale, offset: δ and ι, (K,) tensors: they act on agent j's score whatever the target.
+        shift: Δ, (K,) tensor: taken off the target's own score.
+        q: comp-sum shape, 0 is the cross-entropy, 1 is the mean absolute error.
+        focusing: exponent of the focal factor.
+        decision_offset: (K,) tensor added to the trained scores before the argmax (DR-CPE: log Z_k).
+    """
+
+    weights: Tensor
+    margins: Tensor
+    scale: Tensor
+    offset: Tensor
+    shift: Tensor
+    decision_offset: Tensor
+    q: float = 0.0
+    focusing: float = 0.0
+
+    def __call__(self, scores: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Mean loss of `scores` (b, K), which belong to the training rows `rows`."""
+        weights = self.weights[rows]
+
+        def block_loss(block: Tensor, here: slice) -> Tensor:
+            margin = (
+                soft_margins(torch.addcmul(self.offset, block, self.scale), self.margins)
+                - self.shift / self.margins
+            )
+            return (comp_sum(margin.t(), self.q, self.focusing) * weights[here].t()).sum()
+
+        return _SumOverBlocks.apply(scores, block_loss) / len(scores)
+
+
+@dataclass(frozen=True, eq=False)
+class OneVsAll:
+    """(1/n) Σ_i Σ_k [W_ik·log(1 + e^{−s_k}) + N_ik·log(1 + e^{s_k})]: K binary problems, no softmax.
+
+    The second weight N is what makes σ(s_k) estimate E[W_k|x] / E[W_k + N_k|x].  [prior: Verma et al. 2022, 2023]
+    """
+
+    weights: Tensor
+    negatives: Tensor
+    decision_offset: Tensor
+
+    def __call__(self, scores: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Mean loss of `scores` (b, K), which belong to the training rows `rows`."""
+        weights, negatives = self.weights[rows], self.negatives[rows]
+
+        def block_loss(block: Tensor, here: slice) -> Tensor:
+            return -(weights[here] * logsigmoid(block) + negatives[here] * logsigmoid(-block)).sum()
+
+        return _SumOverBlocks.apply(scores, block_loss) / len(scores)
+
+
+Objective = PairLoss | OneVsAll
+
+
+def to_tensor_type(objective: Objective, like: Tensor) -> Objective:
+    """The same objective with its tensors in the dtype and on the device of `like`."""
+    moved = {f.name: getattr(objective, f.name) for f in fields(objective)}
+    return replace(objective, **{k: v.to(like) for k, v in moved.items() if isinstance(v, Tensor)})
+
+
+def pair_loss(
+    weights: ArrayLike,
+    *,
+    margins: ArrayLike = 1.0,
+    scale: ArrayLike = 1.0,
+    offset: ArrayLike = 0.0,
+    shift: ArrayLike = 0.0,
+    decision_offset: ArrayLike = 0.0,
+    q: float = 0.0,
+    focusing: float = 0.0,
+) -> PairLoss:
+    """Check and bind the parts of equation (1); each per-agent part is one number or (K,).
+
+    Raises:
+        ValueError: weights negative or not finite (row named), ρ ≤ 0 (agent named), q or focusing negative.
+    """
+    weights = check_weights(weights)
+    n_agents = weights.shape[1]
+    for name, value in (("q", q), ("focusing", focusing)):
+        if not np.isfinite(value) or value < 0:
+            raise ValueError(f"{name} must be a finite number ≥ 0; found {value}")
+
+    def per_agent(name: str, value: ArrayLike, positive: bool = False) -> Tensor:
+        return torch.from_numpy(check_per_agent(name, value, n_agents, positive=positive))
+
+    return PairLoss(
+        # agent-major storage, as in _SoftMargins; the shape stays (n, K)
+        weights=torch.from_numpy(np.ascontiguousarray(weights.T)).t(),
+        margins=per_agent("margins", margins, positive=True),
+        scale=per_agent("scale", scale),
+        offset=per_agent("offset", offset),
+        shift=per_agent("shift", shift),
+        decision_offset=per_agent("decision_offset", decision_offset),
+        q=float(q),
+        focusing=float(focusing),
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# margins
+
+
+def margins_from_counts(counts: ArrayLike, scale: float = 1.0, gamma: float = 1 / 3) -> NDArray[np.float64]:
+    """ρ_k = scale·(m_k/m_max)^γ; γ = 0 is one global temperature.  [reconstructed]  Shape (K,)."""
+    counts = np.asarray(counts, dtype=np.float64)
+    return check_positive("scale", scale) * (counts / counts.max()) ** gamma
+
+
+def capacity(margins: ArrayLike, weights: ArrayLike, norms: ArrayLike = 1.0) -> float:
+    """C(ρ) = Σ_k (R_k/ρ_k)²·Σ_i w_ik², the complexity that the margins control.  [reconstructed, after IMMAX]"""
+    weights = check_weights(weights)
+    rho = check_per_agent("margins", margins, weights.shape[1], positive=True)
+    radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
+    return float(((radius / rho) ** 2 * (weights**2).sum(axis=0)).sum())
+
+
+def capacity_margins(weights: ArrayLike, norms: ArrayLike = 1.0, *, total: float) -> NDArray[np.float64]:
+    """The margins that minimise `capacity` at Σ_k ρ_k = total: ρ_k ∝ (R_k²·Σ_i w_ik²)^{1/3}.  [reconstructed]"""
+    weights = check_weights(weights)
+    radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
+    effective_counts(weights)
+    root = np.cbrt(radius**2 * (weights**2).sum(axis=0))
+    return check_positive("total", total) * root / root.sum()
+
+
+def ramp_loss(scores: ArrayLike, weights: ArrayLike, margins: ArrayLike) -> NDArray[np.float64]:
+    """L_ρ = Σ_k w_k·min(1, max(0, 1 − μ_k/ρ_k)), μ_k = s_k − max_{j≠k} s_j.  [paper, form reconstructed]
+
+    The cost-sensitive margin loss that the MILD surrogate bounds; not convex, so it is evaluated, never trained.
+
+    Returns:
+        (n,) loss per input.
+    """
+    scores, weights = np.asarray(scores, dtype=np.float64), check_weights(weights)
+    rho = check_per_agent("margins", margins, weights.shape[1], positive=True)
+    return (weights * np.clip(1.0 - agent_margins(scores) / rho, 0.0, 1.0)).sum(axis=1)
+
+
+def agent_margins(scores: ArrayLike) -> NDArray[np.float64]:
+    """μ_k = s_k − max_{j≠k} s_j, shape (n, K): positive only for the agent that the router picks.  [prior]"""
+    scores = np.asarray(scores, dtype=np.float64)
+    order = np.sort(scores, axis=1)
+    leader = scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
+    return scores - np.where(leader, order[:, -2:-1], order[:, -1:])
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# presets: costs (n, K) → objective
+
+
+def two_stage(costs: ArrayLike, q: float = 0.0) -> PairLoss:
+    """W = c_max − c_k.  [prior: Mao, Mohri, Mohri, Zhong 2023, two-stage learning to defer]"""
+    return pair_loss(reward_weights(costs), q=q)
+
+
+def two_stage_cost_sum(costs: ArrayLike, q: float = 0.0) -> PairLoss:
+    """W = Σ_{j≠k} c_j.  [prior: Mao, Mohri, Zhong 2023]"""
+    return pair_loss(cost_sum_weights(costs), q=q)
+
+
+def mild(costs: ArrayLike, margins: ArrayLike, q: float = 0.0) -> PairLoss:
+    """W = c_max − c_k and one confidence margin per agent.  [paper, form reconstructed]"""
+    return pair_loss(reward_weights(costs), margins=margins, q=q)
+
+
+def mild_power(costs: ArrayLike, gamma: float = 1 / 3, scale: float = 1.0, q: float = 0.0) -> PairLoss:
+    """MILD with ρ_k = scale·(m_k/m_max)^γ.  [paper, form reconstructed; the power law is after IMMAX]"""
+    return mild(costs, margins_from_counts(effective_counts(reward_weights(costs)), scale, gamma), q)
+
+
+def global_temperature(costs: ArrayLike, rho: float = 1.0, q: float = 0.0) -> PairLoss:
+    """One ρ for all agents: the control for MILD.  [ours]"""
+    return mild(costs, check_positive("rho", rho), q)
+
+
+def reweighted(costs: ArrayLike, q: float = 0.0) -> PairLoss:
+    """W = (c_max − c_k)/m_k, scaled to keep the mean weight.  [prior: inverse-frequency weighting]"""
+    weights = reward_weights(costs)
+    counts = effective_counts(weights)
+    return pair_loss(weights * (counts.mean() / counts), q=q)
+
+
+def class_balanced(costs: ArrayLike, beta: float = 0.999, q: float = 0.0) -> PairLoss:
+    """W = (c_max − c_k)·(1−β)/(1−β^{m_k}).  [prior: Cui et al. 2019]"""
+    if not 0 < beta < 1:
+        raise ValueError(f"beta must lie in (0, 1); found {beta}")
+    weights = reward_weights(costs)
+    return pair_loss(weights * (1.0 - beta) / -np.expm1(effective_counts(weights) * np.log(beta)), q=q)
+
+
+def focal(costs: ArrayLike, gamma: float = 2.0) -> PairLoss:
+    """Cross-entropy × (1−p_k)^γ.  [prior: Lin et al. 2017]"""
+    return pair_loss(reward_weights(costs), focusing=gamma)
+
+
+def ldam(costs: ArrayLike, max_shift: float = 0.5, scale: float = 1.0, q: float = 0.0) -> PairLoss:
+    """Additive margins Δ_k = max_shift·(m_k/m_min)^{−1/4}, ρ = 1/scale for all.  [prior: Cao et al. 2019]"""
+    weights = reward_weights(costs)
+    counts = effective_counts(weights)
+    shift = check_positive("max_shift", max_shift) * (counts / counts.min()) ** -0.25
+    return pair_loss(weights, margins=1.0 / check_positive("scale", scale), shift=shift, q=q)
+
+
+def logit_adjustment(costs: ArrayLike, tau: float = 1.0, q: float = 0.0) -> PairLoss:
+    """Scores shifted by ι_j = τ·log π_j while training, not when routing.  [prior: Menon et al. 2021]"""
+    return vs(costs, gamma=0.0, tau=tau, q=q)
+
+
+def vs(costs: ArrayLike, gamma: float = 0.2, tau: float = 1.0, q: float = 0.0) -> PairLoss:
+    """Vector-scaling loss: δ_j = (m_j/m_max)^γ and ι_j = τ·log π_j.  [prior: Kini et al. 2021]"""
+    weights = reward_weights(costs)
+    counts = effective_counts(weights)
+    return pair_loss(
+        weights, scale=(counts / counts.max()) ** gamma, offset=tau * np.log(counts / counts.sum()), q=q
+    )
+
+
+def one_vs_all(costs: ArrayLike) -> OneVsAll:
+    """K logistic losses with weights c_max − c_k for and c_k against agent k.  [prior: Verma et al. 2022, 2023]
+
+    For 0–1 costs this is "is agent k right?", agent by agent; in general σ(s_k) estimates 1 − E[c_k|x]/c_max.
+    """
+    costs = check_costs(costs)
+    weights = torch.from_numpy(reward_weights(costs))
+    return OneVsAll(weights, torch.from_numpy(costs), torch.zeros(costs.shape[1], dtype=torch.float64))
+
+
+def dr_cpe(costs: ArrayLike, temperature: float = 1.0, q: float = 0.0) -> PairLoss:
+    """Softmax class-probability estimation among K KL ideals: W = exp(−c_k/λ)/Z_k.  [paper, form reconstructed]
+
+    The population minimiser is s_k = log Q_k + const. Routing by argmax s_k alone would compare *normalised*
+    densities, and so punish the agents that are good everywhere; Chow's rule at price 0 compares
+    log Q_k + log Z_k. `decision_offset` = log Z_k puts that back.
+    """
+    log_density, log_normaliser = kl_log_density(check_costs(costs), temperature)
+    return pair_loss(np.exp(log_density), decision_offset=log_normaliser - log_normaliser.mean(), q=q)
+
+
+def margin_dr_cpe(
+    costs: ArrayLike, temperature: float = 1.0, gamma: float = 0.0, scale: float = 1.0, q: float = 0.0
+) -> PairLoss:
+    """Unnormalised KL tilts exp(−(c_k − c_min)/λ) with MILD's margins: λ and ρ both free.  [ours]
+
+    λ → 0 with 0–1 costs is MILD; γ = 0 is joint DR-CPE before its normalisers, hence with no decision offset.
+    """
+    costs = check_costs(costs)
+    weights = np.exp((costs.min() - costs) / check_positive("temperature", temperature))
+    return pair_loss(weights, margins=margins_from_counts(effective_counts(weights), scale, gamma), q=q)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named loss: how to build it, where it comes from, and what its pointwise minimiser decides.
+
+    Attributes:
+        build: (costs, **params) → objective.
+        source: provenance mark and reference.
+        consistent: whether argmax of the pointwise minimiser (plus decision offset) is the Bayes router:
+            "yes", "0-1 costs" or "no". Found numerically and argued in notebook 01.
+        expected_costs: the loss is built from an estimate of E[c_k|x], not from the observed costs.
+    """
+
+    build: Callable[..., Objective]
+    source: str
+    consistent: str
+    expected_costs: bool = False
+
+
+PRESETS: dict[str, Preset] = {
+    "two_stage": Preset(two_stage, "[prior] Mao, Mohri, Mohri, Zhong 2023", "yes"),
+    "two_stage_cost_sum": Preset(two_stage_cost_sum, "[prior] Mao, Mohri, Zhong 2023", "yes"),
+    "mild": Preset(mild_power, "[paper] form reconstructed", "no"),
+    "mild_free": Preset(mild, "[paper] form reconstructed", "no"),
+    "global_temperature": Preset(global_temperature, "[ours] control", "yes"),
+    "reweighted": Preset(reweighted, "[prior] inverse frequency", "no"),
+    "class_balanced": Preset(class_balanced, "[prior] Cui et al. 2019", "no"),
+    "focal": Preset(focal, "[prior] Lin et al. 2017", "yes"),
+    "ldam": Preset(ldam, "[prior] Cao et al. 2019", "no"),
+    "logit_adjustment": Preset(logit_adjustment, "[prior] Menon et al. 2021", "no"),
+    "vs": Preset(vs, "[prior] Kini et al. 2021", "no"),
+    "one_vs_all": Preset(one_vs_all, "[prior] Verma et al. 2022, 2023", "yes"),
+    "dr_cpe_joint": Preset(dr_cpe, "[paper] form reconstructed", "0-1 costs"),
+    "dr_cpe_marginal": Preset(dr_cpe, "[paper] form reconstructed", "yes", expected_costs=True),
+    "margin_dr_cpe": Preset(margin_dr_cpe, "[ours]", "no"),
+}

@@ -1,0 +1,400 @@
+"""Routers as scikit-learn estimators: `fit(X, costs)`, `decision_function(X)`, `predict(X)`, `score(X, costs)`.
+
+`DeferralRouter` takes any preset of `losses.PRESETS` for K agents, `DensityRatioScorer` is DR-CPE for one model and
+one expert, `PlugInRouter` is the simple control. The first two share one scorer (linear, or a small network) and one
+solver (L-BFGS on the whole training set), so that losses are compared and not optimisers.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from sklearn.base import BaseEstimator, clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor
+
+from l2d_utils.ideals import PROPER_LOSSES, alpha_density, cpe_loss, kl_log_density
+from l2d_utils.losses import PRESETS, to_tensor_type
+from l2d_utils.metrics import deferral_loss
+from l2d_utils.results import write_atomically
+from l2d_utils.rules import log_ratio_threshold
+from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows
+
+FORMAT = "l2d-router-1"
+
+
+class Scorer(torch.nn.Module):
+    """x ↦ scores: standardise the features, then a linear map or a small SiLU network.
+
+    The standardisation is folded into the first layer, so the (n, d) matrix is never copied. Constant features
+    get scale 1.
+    """
+
+    def __init__(
+        self, mean: Tensor, scale: Tensor, hidden: tuple[int, ...], n_outputs: int, random_state: int
+    ):
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", scale)
+        widths = (len(mean), *hidden, n_outputs)
+        self.layers = torch.nn.ModuleList(
+            torch.nn.utils.skip_init(torch.nn.Linear, a, b, dtype=mean.dtype)
+            for a, b in zip(widths, widths[1:])
+        )
+        generator = torch.Generator().manual_seed(random_state)
+        for layer in self.layers:
+            torch.nn.init.zeros_(layer.bias)
+            torch.nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu", generator=generator)
+        # Scores start equal: a convex problem then has one reproducible start, and no agent is favoured.
+        torch.nn.init.zeros_(self.layers[-1].weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.layers[0].weight / self.scale
+        h = torch.nn.functional.linear(x, weight, self.layers[0].bias - weight @ self.mean)
+        for layer in self.layers[1:]:
+            h = layer(torch.nn.functional.silu(h))
+        return h
+
+    def penalty(self) -> Tensor:
+        """½ Σ ‖weights‖², biases free."""
+        return 0.5 * sum(layer.weight.square().sum() for layer in self.layers)
+
+
+def _minimise(scorer: Scorer, x: Tensor, loss, l2: float, max_iter: int, tol: float) -> tuple[int, bool]:
+    """L-BFGS on mean loss + l2·penalty; returns the number of iterations and whether it converged."""
+    parameters = list(scorer.parameters())
+
+    def value_and_gradient(vector: NDArray) -> tuple[float, NDArray]:
+        torch.nn.utils.vector_to_parameters(torch.from_numpy(vector).to(x), parameters)
+        total = loss(scorer(x)) + l2 * scorer.penalty()
+        gradient = torch.autograd.grad(total, parameters)
+        flat = torch.nn.utils.parameters_to_vector(gradient)
+        return float(total.detach()), flat.detach().cpu().numpy().astype(np.float64)
+
+    start = torch.nn.utils.parameters_to_vector(parameters).detach().cpu().numpy().astype(np.float64)
+    # float32 values carry about 1e-7 of rounding: asking for more would only make the line search fail.
+    ftol = 1e-12 if x.dtype == torch.float64 else 1e-7
+    result = minimize(
+        value_and_gradient, start, jac=True, method="L-BFGS-B",
+        options={"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": ftol, "gtol": tol, "maxcor": 20},
+    )  # fmt: skip
+    if not np.isfinite(result.fun):
+        raise FloatingPointError(
+            "the training loss is not finite; check the scale of the features and the margins"
+        )
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(result.x).to(x), parameters)
+    return int(result.nit), result.status == 0
+
+
+class _ScorerEstimator(BaseEstimator):
+    """What the two trained estimators share: fitting a `Scorer` and applying it."""
+
+    def _fit_scorer(self, X: NDArray, loss, n_outputs: int) -> None:
+        x = torch.from_numpy(np.ascontiguousarray(X))
+        mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
+        scale[scale <= 1e-12 * np.abs(mean)] = 1.0
+        scale[scale == 0] = 1.0
+        self.n_features_in_ = X.shape[1]
+        self.scorer_ = Scorer(
+            torch.from_numpy(mean).to(x),
+            torch.from_numpy(scale).to(x),
+            tuple(self.hidden),
+            n_outputs,
+            self.random_state,
+        )
+        self.n_iter_, self.converged_ = _minimise(self.scorer_, x, loss, self.l2, self.max_iter, self.tol)
+        if not self.converged_ and not self.hidden:
+            warnings.warn(
+                f"L-BFGS stopped after {self.n_iter_} iterations (max_iter={self.max_iter}) short of tol={self.tol}",
+                ConvergenceWarning, stacklevel=3,
+            )  # fmt: skip
+
+    def _check_hyperparameters(self) -> None:
+        if not np.isfinite(self.l2) or self.l2 < 0:
+            raise ValueError(f"l2 must be a finite number ≥ 0; found {self.l2}")
+        if self.max_iter < 1:
+            raise ValueError(f"max_iter must be ≥ 1; found {self.max_iter}")
+
+    def _raw_scores(self, X: ArrayLike) -> NDArray[np.float64]:
+        check_is_fitted(self, "scorer_")
+        X = check_matrix("X", X, columns=self.n_features_in_)
+        with torch.no_grad():
+            dtype = self.scorer_.mean.dtype
+            return (
+                self.scorer_(torch.from_numpy(np.ascontiguousarray(X)).to(dtype)).numpy().astype(np.float64)
+            )
+
+
+class DeferralRouter(_ScorerEstimator):
+    """Routes each input to one of K agents; trained with a named loss of `losses.PRESETS`.
+
+    Args:
+        loss: preset name, for example "two_stage", "mild", "dr_cpe_joint".
+        loss_params: keyword arguments of the preset, for example {"gamma": 0.3}.
+        l2: ridge strength on standardised features; the loss is divided by its mean row weight, so that one value
+            means the same under every preset.
+        hidden: widths of hidden layers; () is a linear router.
+        max_iter, tol: L-BFGS iterations and gradient tolerance.
+        random_state: seed of the hidden layers' start and of the cross-fitting folds.
+
+    Attributes (after fit):
+        offsets_: (K,) added to the scores before the argmax; starts at the preset's decision offset.
+        scorer_, n_features_in_, n_agents_, n_iter_, converged_.
+    """
+
+    def __init__(
+        self, loss="two_stage", loss_params=None, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6, random_state=0
+    ):
+        self.loss = loss
+        self.loss_params = loss_params
+        self.l2 = l2
+        self.hidden = hidden
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> DeferralRouter:
+        """Train on features (n, d) and costs (n, K). float32 features train in float32, all else in float64.
+
+        Raises:
+            ValueError: bad X, costs or parameter (named), unknown loss, rows that differ.
+        """
+        X, costs = check_matrix("X", X), check_costs(costs)
+        check_same_rows(X=X, costs=costs)
+        self._check_hyperparameters()
+        if self.loss not in PRESETS:
+            raise ValueError(f"loss must be one of {sorted(PRESETS)}; found {self.loss!r}")
+        preset, params = PRESETS[self.loss], dict(self.loss_params or {})
+        unknown = set(params) - set(inspect.signature(preset.build).parameters)
+        if unknown:
+            raise ValueError(f"loss_params of {self.loss!r} has unknown names {sorted(unknown)}")
+        table = cross_fitted_costs(X, costs, self.l2, self.random_state) if preset.expected_costs else costs
+        objective = to_tensor_type(preset.build(table, **params), torch.empty(0, dtype=_torch_dtype(X)))
+        row_weight = float(objective.weights.sum() / len(X))
+        self._fit_scorer(X, lambda scores: objective(scores) / row_weight, costs.shape[1])
+        self.n_agents_ = costs.shape[1]
+        self.offsets_ = objective.decision_offset.numpy().astype(np.float64)
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scores plus offsets, (n, K)."""
+        return self._raw_scores(X) + self.offsets_
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Agent index per row, (n,)."""
+        return self.decision_function(X).argmax(axis=1)
+
+    def score(self, X: ArrayLike, costs: ArrayLike) -> float:
+        """−deferral loss: larger is better, as grid search expects."""
+        return -deferral_loss(costs, self.predict(X))
+
+    def with_offsets(self, offsets: ArrayLike) -> DeferralRouter:
+        """A fitted copy whose scores have `offsets` (K,) added: a new operating point without retraining."""
+        check_is_fitted(self, "scorer_")
+        moved = copy.copy(self)
+        moved.offsets_ = self.offsets_ + check_per_agent("offsets", offsets, self.n_agents_)
+        return moved
+
+
+class DensityRatioScorer(_ScorerEstimator):
+    """DR-CPE for one model and one expert: learns s(x) whose link is log Q_m(x)/Q_h(x).  [paper, form reconstructed]
+
+    Args:
+        loss: "log", "square" or "exponential" (`ideals.PROPER_LOSSES`).
+        temperature: λ > 0, in the unit of the costs.
+        ideal: "joint" weighs rows by their observed costs, "marginal" by cross-fitted estimates of E[c|x].
+        alpha: order of the divergence of the ideals; 1 is KL.
+        l2, hidden, max_iter, tol, random_state: as in `DeferralRouter`.
+
+    Attributes (after fit):
+        log_normalisers_: (2,) log Z of model and expert (KL ideals only, else zeros).
+        threshold_: log τ used by `predict`: Chow's rule at price 0 for KL ideals, 0 (equal densities) otherwise.
+    """
+
+    def __init__(
+        self, loss="log", temperature=1.0, ideal="joint", alpha=1.0, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6,
+        random_state=0,
+    ):  # fmt: skip
+        self.loss = loss
+        self.temperature = temperature
+        self.ideal = ideal
+        self.alpha = alpha
+        self.l2 = l2
+        self.hidden = hidden
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> DensityRatioScorer:
+        """Train on features (n, d) and costs (n, 2): column 0 the model h, column 1 the expert m."""
+        X, costs = check_matrix("X", X), check_costs(costs)
+        check_same_rows(X=X, costs=costs)
+        self._check_hyperparameters()
+        if costs.shape[1] != 2:
+            raise ValueError(f"costs must have 2 columns, model and expert; found {costs.shape[1]}")
+        if self.loss not in PROPER_LOSSES:
+            raise ValueError(f"loss must be one of {sorted(PROPER_LOSSES)}; found {self.loss!r}")
+        if self.ideal not in ("joint", "marginal"):
+            raise ValueError(f"ideal must be 'joint' or 'marginal'; found {self.ideal!r}")
+        check_positive("temperature", self.temperature)
+        table = costs if self.ideal == "joint" else cross_fitted_costs(X, costs, self.l2, self.random_state)
+        densities = np.column_stack([alpha_density(c, self.temperature, self.alpha) for c in table.T])
+        kl = self.alpha == 1.0
+        self.log_normalisers_ = kl_log_density(table, self.temperature)[1] if kl else np.zeros(2)
+        self.threshold_ = self.threshold_for_price(0.0) if kl else 0.0
+        model, expert = torch.from_numpy(densities.T.copy()).to(_torch_dtype(X))
+        self._fit_scorer(X, lambda s: cpe_loss(s[:, 0], expert, model, self.loss), 1)
+        return self
+
+    def threshold_for_price(self, price: float) -> float:
+        """log τ at which deferring iff log ratio ≥ log τ is Chow's rule at `price` (KL ideals)."""
+        if self.alpha != 1.0:
+            raise ValueError(f"only KL ideals (alpha=1) turn a price into a threshold; alpha is {self.alpha}")
+        return log_ratio_threshold(price, self.temperature, *self.log_normalisers_)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Learned score s(x), (n,), increasing in the ratio; larger defers sooner."""
+        return self._raw_scores(X)[:, 0]
+
+    def log_ratio(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Estimate of log Q_m(x)/Q_h(x) through the loss's link, (n,), nats."""
+        return PROPER_LOSSES[self.loss].log_ratio(torch.from_numpy(self.decision_function(X))).numpy()
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """1 where the input goes to the expert, else 0."""
+        return (self.log_ratio(X) >= self.threshold_).astype(np.int64)
+
+    def score(self, X: ArrayLike, costs: ArrayLike) -> float:
+        """−deferral loss at `threshold_`."""
+        return -deferral_loss(costs, self.predict(X))
+
+
+class PlugInRouter(BaseEstimator):
+    """Estimate E[c_k|x] for every agent by regression and route to the smallest: what a practitioner does first.
+
+    Args:
+        l2: strength of the default ridge regression, on the scale of `DeferralRouter.l2`.
+        regressor: any multi-output scikit-learn regressor instead, for example KNeighborsRegressor.
+    """
+
+    def __init__(self, l2=1e-3, regressor=None):
+        self.l2 = l2
+        self.regressor = regressor
+
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> PlugInRouter:
+        """Fit on features (n, d) and costs (n, K)."""
+        X, costs = check_matrix("X", X), check_costs(costs)
+        check_same_rows(X=X, costs=costs)
+        model = self.regressor if self.regressor is not None else _ridge(self.l2, len(X))
+        self.regressor_ = clone(model).fit(X, costs)
+        self.n_features_in_ = X.shape[1]
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """−E[c_k|x] as estimated, (n, K)."""
+        check_is_fitted(self, "regressor_")
+        return -self.regressor_.predict(check_matrix("X", X, columns=self.n_features_in_))
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Agent index per row, (n,)."""
+        return self.decision_function(X).argmax(axis=1)
+
+    def score(self, X: ArrayLike, costs: ArrayLike) -> float:
+        """−deferral loss."""
+        return -deferral_loss(costs, self.predict(X))
+
+
+def _ridge(l2: float, n: int):
+    # scikit-learn's ridge penalises the sum of squares, the routers here the mean: hence the factor n.
+    return make_pipeline(StandardScaler(), Ridge(alpha=l2 * n))
+
+
+def cross_fitted_costs(
+    X: ArrayLike, costs: ArrayLike, l2: float, random_state: int, folds: int = 5
+) -> NDArray:
+    """Estimates of E[c_k|x], each made by a ridge regression that never saw the row it speaks of.  [reconstructed]
+
+    Returns:
+        (n, K), clipped to the range of the observed costs.
+    """
+    X, costs = check_matrix("X", X), check_costs(costs)
+    split = KFold(min(folds, len(X)), shuffle=True, random_state=random_state)
+    estimate = cross_val_predict(_ridge(l2, len(X) * (folds - 1) // folds), X, costs, cv=split)
+    return np.clip(estimate, costs.min(), costs.max())
+
+
+def _torch_dtype(X: NDArray) -> torch.dtype:
+    return torch.float32 if X.dtype == np.float32 else torch.float64
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# files
+
+_SAVED = {"DeferralRouter": DeferralRouter, "DensityRatioScorer": DensityRatioScorer}
+_FITTED = (
+    "offsets_",
+    "log_normalisers_",
+    "threshold_",
+    "n_features_in_",
+    "n_agents_",
+    "n_iter_",
+    "converged_",
+)
+
+
+def save(router: DeferralRouter | DensityRatioScorer, path: str | Path) -> None:
+    """Write a fitted router to one .npz file of plain arrays and a JSON header: no pickle, renamed into place."""
+    check_is_fitted(router, "scorer_")
+    arrays = {f"scorer.{name}": value.numpy() for name, value in router.scorer_.state_dict().items()}
+    arrays |= {name: np.asarray(getattr(router, name)) for name in _FITTED if hasattr(router, name)}
+    header = {"format": FORMAT, "class": type(router).__name__, "params": router.get_params()}
+    arrays["header"] = np.asarray(json.dumps(header, default=lambda value: np.asarray(value).tolist()))
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    write_atomically(Path(path), write)
+
+
+def load(path: str | Path) -> DeferralRouter | DensityRatioScorer:
+    """Read a router that `save` wrote.
+
+    Raises:
+        ValueError: not such a file.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    header = json.loads(str(arrays["header"])) if "header" in arrays else {}
+    if header.get("format") != FORMAT or header.get("class") not in _SAVED:
+        raise ValueError(f"{path} is no router of format {FORMAT}; its header is {header or 'missing'}")
+    params = header["params"]
+    params["hidden"] = tuple(params["hidden"])
+    router = _SAVED[header["class"]](**params)
+    state = {
+        name.removeprefix("scorer."): torch.from_numpy(value)
+        for name, value in arrays.items()
+        if name.startswith("scorer.")
+    }
+    n_outputs = state[f"layers.{len(params['hidden'])}.bias"].shape[0]
+    router.scorer_ = Scorer(
+        state["mean"], state["scale"], params["hidden"], n_outputs, params["random_state"]
+    )
+    router.scorer_.load_state_dict(state)
+    for name in _FITTED:
+        if name in arrays:
+            setattr(router, name, arrays[name] if arrays[name].ndim else arrays[name].item())
+    return router

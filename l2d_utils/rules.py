@@ -1,0 +1,176 @@
+"""Scores → decisions, without retraining: Chow's rule, thresholds, and per-agent offsets.
+
+One convention everywhere: with two agents, *defer iff score ≥ threshold*; with K agents, route to the agent of the
+largest score plus offset (the first of equals).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows
+
+
+def chow(model_cost: ArrayLike, expert_cost: ArrayLike, price: float = 0.0) -> NDArray[np.bool_]:
+    """Chow's rule: defer iff E[c_h|x] − E[c_m|x] ≥ price.  [prior: Chow 1970; paper for two agents]
+
+    Args:
+        model_cost, expert_cost: (n,) expected costs in errors.
+        price: what asking the expert costs, in errors.
+
+    Returns:
+        (n,) True where the input goes to the expert.
+    """
+    return np.asarray(model_cost) - np.asarray(expert_cost) >= price
+
+
+def log_ratio_threshold(
+    price: float, temperature: float, log_normaliser_model: float, log_normaliser_expert: float
+) -> float:
+    """log τ at which thresholding log Q_m/Q_h of the marginal KL ideals is Chow's rule at `price`.
+
+    t = λ·log(τ·Z_m/Z_h), hence log τ = t/λ + log Z_h − log Z_m.  [paper, form reconstructed]
+    """
+    return float(
+        price / check_positive("temperature", temperature) + log_normaliser_model - log_normaliser_expert
+    )
+
+
+def _check_scores(scores: ArrayLike) -> NDArray[np.float64]:
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1 or len(scores) == 0 or np.isnan(scores).any():
+        raise ValueError(f"scores must be (n,) without NaN, n ≥ 1; found shape {scores.shape}")
+    return scores
+
+
+def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
+    """The threshold whose deferral rate on `scores` is nearest to `rate`; full and no deferral can be reached.
+
+    Args:
+        scores: (n,) scores of validation examples.
+        rate: fraction in [0, 1] to defer.
+
+    Returns:
+        The midpoint between the last deferred and the first kept score; −inf defers all, +inf none. Blocks of tied
+        scores are deferred whole or not at all.
+    """
+    scores = np.sort(_check_scores(scores))[::-1]
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate must lie in [0, 1]; found {rate}")
+    n = len(scores)
+    cuts = np.concatenate([[0], np.flatnonzero(scores[:-1] > scores[1:]) + 1, [n]])
+    deferred = cuts[np.argmin(np.abs(cuts - rate * n))]
+    if deferred == 0:
+        return np.inf
+    if deferred == n:
+        return -np.inf
+    above, below = scores[deferred - 1], scores[deferred]
+    middle = below + 0.5 * (above - below)
+    return float(middle) if below < middle <= above else float(above)
+
+
+def route(scores: ArrayLike, offsets: ArrayLike = 0.0) -> NDArray[np.int64]:
+    """argmax_k (s_k + b_k), the first of equals.  Shapes (n, K), (K,) → (n,)."""
+    scores = np.asarray(scores)
+    return (scores + check_per_agent("offsets", offsets, scores.shape[1])).argmax(axis=1)
+
+
+def offsets_for_prices(prices: ArrayLike, temperature: float, n_agents: int) -> NDArray[np.float64]:
+    """b_k = −price_k/λ: charges each agent a further price, exactly, if s_k = −E[c_k|x]/λ + const.
+
+    Exact for marginal DR-CPE (with its λ) and for the plug-in router (λ = 1); approximate elsewhere.  [ours]
+    """
+    return -check_per_agent("prices", prices, n_agents) / check_positive("temperature", temperature)
+
+
+def _centred(offsets: NDArray) -> NDArray:
+    return offsets - offsets.mean()
+
+
+def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 200) -> NDArray[np.float64]:
+    """Offsets at which each agent receives its target share of these rows.  [ours]
+
+    Routing to target shares at the largest total score is a transport problem between rows and agents; its dual
+    F(b) = mean_i max_k (s_ik + b_k) − Σ_k share_k·b_k is convex with gradient "got share − target share". Each step
+    sets one b_k to the exact minimiser of F along that coordinate: the quantile of the lead it needs.
+
+    Args:
+        scores: (n, K).
+        shares: (K,) ≥ 0 with sum 1; a target of 0 gives that agent no row.
+        sweeps: most passes over the agents.
+
+    Returns:
+        (K,) offsets with mean 0. Tied rows move together, so shares are met up to the size of the ties.
+    """
+    scores = check_matrix("scores", scores).astype(np.float64, copy=False)
+    n, n_agents = scores.shape
+    shares = check_per_agent("shares", shares, n_agents)
+    if (shares < 0).any() or not np.isclose(shares.sum(), 1.0):
+        raise ValueError(f"shares must be ≥ 0 and sum to 1; found {shares} with sum {shares.sum():.6g}")
+    offsets = np.zeros(n_agents)
+    target = shares * n
+    tolerance = max(1.0, 1e-4 * n)
+    for _ in range(sweeps):
+        got = np.bincount(route(scores, offsets), minlength=n_agents)
+        if np.abs(got - target).max() <= tolerance:
+            break
+        for agent in np.argsort(-np.abs(got - target)):
+            shifted = scores + offsets
+            shifted[:, agent] = -np.inf
+            needed = shifted.max(axis=1) - scores[:, agent]
+            offsets[agent] = -threshold_for_rate(-needed, shares[agent])
+            if not np.isfinite(offsets[agent]):
+                spread = np.ptp(needed) + 1.0
+                offsets[agent] = needed.max() + spread if offsets[agent] > 0 else needed.min() - spread
+    return _centred(offsets)
+
+
+def offsets_for_costs(
+    scores: ArrayLike, costs: ArrayLike, *, start: ArrayLike = 0.0, sweeps: int = 20
+) -> NDArray[np.float64]:
+    """Offsets that lower the deferral loss on these (validation) rows: coordinate descent, each step exact.  [ours]
+
+    Along one b_k the loss is a step function: row i is agent k's iff b_k beats the lead it needs. Sorting the leads
+    and summing the cost differences gives the best interval in O(n log n); its midpoint is taken.
+
+    Args:
+        scores, costs: (n, K) on the same rows.
+        start: (K,) first offsets; the result is never worse than these on the given rows.
+        sweeps: most passes over the agents.
+
+    Returns:
+        (K,) offsets with mean 0.
+    """
+    scores, costs = check_matrix("scores", scores).astype(np.float64, copy=False), check_costs(costs)
+    check_same_rows(scores=scores, costs=costs)
+    n, n_agents = scores.shape
+    offsets = check_per_agent("start", start, n_agents).copy()
+    rows = np.arange(n)
+    best = costs[rows, route(scores, offsets)].mean()
+    for _ in range(sweeps):
+        before = best
+        for agent in range(n_agents):
+            shifted = scores + offsets
+            shifted[:, agent] = -np.inf
+            rival = shifted.argmax(axis=1)
+            needed = shifted[rows, rival] - scores[:, agent]
+            order = np.argsort(needed, kind="stable")
+            sorted_needed = needed[order]
+            gain = costs[order, agent] - costs[order, rival[order]]
+            # loss[j]: the j rows that need the least go to `agent`, the others to their best rival
+            loss = (costs[rows, rival].sum() + np.concatenate([[0.0], np.cumsum(gain)])) / n
+            distinct = np.concatenate([[True], sorted_needed[1:] > sorted_needed[:-1], [True]])
+            j = int(np.argmin(np.where(distinct, loss, np.inf)))
+            if loss[j] >= best - 1e-12:
+                continue
+            low = sorted_needed[j - 1] if j > 0 else sorted_needed[0] - 2.0
+            high = sorted_needed[j] if j < n else sorted_needed[-1] + 2.0
+            trial = offsets.copy()
+            trial[agent] = low + 0.5 * (high - low)
+            reached = costs[rows, route(scores, trial)].mean()
+            if reached < best:
+                best, offsets = reached, trial
+        if best >= before - 1e-12:
+            break
+    return _centred(offsets)

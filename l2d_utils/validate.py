@@ -1,0 +1,96 @@
+"""Checks at the border: every public entry point calls these once, and nothing checks again inside.
+
+Each error names the argument, the row (where there is one) and what was found there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def check_matrix(name: str, values: ArrayLike, *, columns: int | None = None) -> NDArray:
+    """Return `values` as a finite floating (n, d) array with n ≥ 1; float32 stays float32, all else is float64.
+
+    Raises:
+        ValueError: not two-dimensional, no rows, wrong number of columns, or NaN or infinity in a named row.
+    """
+    array = np.asarray(values)
+    if array.dtype != np.float32:
+        try:
+            array = array.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be numeric; found dtype {array.dtype}") from error
+    if array.ndim != 2:
+        raise ValueError(f"{name} must have shape (n, d); found shape {array.shape}")
+    if array.shape[0] == 0:
+        raise ValueError(f"{name} has no rows")
+    if columns is not None and array.shape[1] != columns:
+        raise ValueError(f"{name} must have {columns} columns; found {array.shape[1]}")
+    # One sum sees every NaN and infinity without an (n, d) temporary; overflow alone is settled by the slow path.
+    if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        raise ValueError(f"{name} must be finite; row {row}, column {column} is {array[row, column]}")
+    return array
+
+
+def _check_agent_table(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    array = check_matrix(name, values).astype(np.float64, copy=False)
+    if array.shape[1] < 2:
+        raise ValueError(f"{name} needs at least 2 agents (columns); found {array.shape[1]}")
+    if array.min() < 0:
+        row, column = np.argwhere(array < 0)[0]
+        raise ValueError(f"{name} must be non-negative; row {row}, agent {column} is {array[row, column]}")
+    return array
+
+
+def check_costs(costs: ArrayLike) -> NDArray[np.float64]:
+    """Return `costs` as a finite, non-negative float64 (n, K) array with K ≥ 2.
+
+    Raises:
+        ValueError: as `check_matrix`; a negative cost in a named row; fewer than two agents.
+    """
+    return _check_agent_table("costs", costs)
+
+
+def check_weights(weights: ArrayLike) -> NDArray[np.float64]:
+    """The same for a table of pair weights (n, K)."""
+    return _check_agent_table("weights", weights)
+
+
+def check_same_rows(**arrays: NDArray) -> None:
+    """Raise ValueError unless all arrays have the same number of rows; the message gives each name and count."""
+    if len({len(array) for array in arrays.values()}) > 1:
+        found = ", ".join(f"{name} has {len(array)}" for name, array in arrays.items())
+        raise ValueError(f"the arrays must have the same number of rows; {found}")
+
+
+def check_positive(name: str, value: float) -> float:
+    """Return `value` as a float; raise ValueError unless it is a finite number above 0."""
+    number = float(value)
+    if not np.isfinite(number) or number <= 0:
+        raise ValueError(f"{name} must be a finite number > 0; found {value}")
+    return number
+
+
+def check_per_agent(
+    name: str, values: ArrayLike, n_agents: int, *, positive: bool = False
+) -> NDArray[np.float64]:
+    """Return `values` as a finite float64 (K,) array; a scalar is repeated for every agent.
+
+    Raises:
+        ValueError: wrong length, NaN or infinity, or (with `positive`) a value ≤ 0; the agent is named.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim == 0:
+        array = np.full(n_agents, float(array))
+    if array.shape != (n_agents,):
+        raise ValueError(
+            f"{name} must be one number or {n_agents} numbers, one per agent; found shape {array.shape}"
+        )
+    bad = ~np.isfinite(array) | ((array <= 0) & positive)
+    if bad.any():
+        agent = int(np.argmax(bad))
+        wanted = "a finite number > 0" if positive else "finite"
+        raise ValueError(f"{name} must be {wanted}; agent {agent} has {array[agent]}")
+    return array

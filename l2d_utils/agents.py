@@ -1,4 +1,4 @@
-"""Fixed predictors: simulated class specialists, and small image classifiers with features for a router to use."""
+"""Fixed predictors: simulated class specialists, small image classifiers whose features a router can use."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from torch.nn import functional as F
 
 from l2d_utils.results import write_atomically
 
-# ------------------------------------------------------------------------------------------------ simulated experts
+# ---------------------------------------------------------------- simulated experts
 
 
-def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) -> tuple[tuple[int, ...], ...]:
+def imbalanced_homes(
+    n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)
+) -> tuple[tuple[int, ...], ...]:
     """Consecutive classes for each expert, in these shares: 10 classes give (0..6), (7, 8), (9).
 
-    The expert imbalance of MILD's image study [reconstructed: theory section 3]. Raises ``ValueError`` if the shares
-    do not sum to 1 or leave an expert without a class.
+    The expert imbalance of MILD's image study [reconstructed: theory section 3]. Raises ``ValueError`` if the
+    shares do not sum to 1 or leave an expert without a class.
     """
     shares = np.asarray(shares, dtype=np.float64)
     if shares.ndim != 1 or not np.all(shares > 0) or abs(shares.sum() - 1) > 1e-9:
@@ -33,7 +35,9 @@ def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) 
     homes = tuple(tuple(range(a, b)) for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
     for k, home in enumerate(homes):
         if not home:
-            raise ValueError(f"shares {shares.tolist()} of {n_classes} classes leave expert {k} without a class")
+            raise ValueError(
+                f"shares {shares.tolist()} of {n_classes} classes leave expert {k} without a class"
+            )
     return homes
 
 
@@ -48,9 +52,10 @@ def specialist(
 ) -> np.ndarray:
     """Predictions int64 (n,) of a simulated expert for labels (n,).
 
-    Right with probability ``accuracy`` on the classes in ``home`` and ``elsewhere`` on the others; ``elsewhere=None``
-    is chance, 1/n_classes, that is, a uniform guess over all classes. Wrong answers are uniform over the other classes.
-    The draws do not depend on the two accuracies: raising one only turns wrong answers right. [reconstructed]
+    Right with probability ``accuracy`` on the classes in ``home`` and ``elsewhere`` on the others;
+    ``elsewhere=None`` is chance, 1/n_classes, that is, a uniform guess over all classes. Wrong answers are
+    uniform over the other classes. The draws do not depend on the two accuracies: raising one only turns
+    wrong answers right. [reconstructed]
     """
     labels = np.asarray(labels)
     home = sorted({int(c) for c in home})
@@ -67,16 +72,18 @@ def specialist(
     rng = np.random.default_rng(random_state)
     luck = rng.random(len(labels))
     wrong = (labels + rng.integers(1, n_classes, len(labels))) % n_classes
-    return np.where(luck < np.where(np.isin(labels, home), accuracy, elsewhere), labels, wrong).astype(np.int64)
+    return np.where(luck < np.where(np.isin(labels, home), accuracy, elsewhere), labels, wrong).astype(
+        np.int64
+    )
 
 
-# ------------------------------------------------------------------------------------------------ networks
+# ---------------------------------------------------------------- networks
 
 
 def to_input(
     images: torch.Tensor, dtype: torch.dtype, mean: torch.Tensor | float, std: torch.Tensor | float
 ) -> torch.Tensor:
-    """uint8 (n, H, W, C) -> dtype (n, C, H, W) in channels_last memory, (x / 255 - mean) / std per channel."""
+    """uint8 (n, H, W, C) -> dtype (n, C, H, W) in channels_last memory: (x / 255 - mean) / std."""
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(f"images must be uint8 (n, H, W, C); found {images.dtype} {tuple(images.shape)}")
     return ((images.to(dtype) / 255 - mean) / std).permute(0, 3, 1, 2)
@@ -85,13 +92,18 @@ def to_input(
 class ImageClassifier(nn.Module):
     """A body that turns pixels into features, and a linear head.
 
-    Takes uint8 images (n, H, W, C), converted to the parameters' dtype and normalised inside, so that images stay
-    uint8 until the batch. ``features(x)`` is (n, width), ``forward(x) = head(features(x))`` is (n, n_outputs).
-    The head's outputs are class logits for a classifier, agents' scores for a router.
+    Takes uint8 images (n, H, W, C), converted to the parameters' dtype and normalised inside, so that images
+    stay uint8 until the batch. ``features(x)`` is (n, width), ``forward(x) = head(features(x))`` is (n,
+    n_outputs). The head's outputs are class logits for a classifier, agents' scores for a router.
     """
 
     def __init__(
-        self, body: nn.Module, width: int, n_outputs: int, mean: Sequence[float] | float, std: Sequence[float] | float
+        self,
+        body: nn.Module,
+        width: int,
+        n_outputs: int,
+        mean: Sequence[float] | float,
+        std: Sequence[float] | float,
     ):
         super().__init__()
         self.body = body
@@ -172,7 +184,7 @@ class ResNet(ImageClassifier):
 
 @contextlib.contextmanager
 def seeded(random_state: int) -> Iterator[None]:
-    """Torch draws inside the block depend on random_state alone, and the global generator is put back after it.
+    """Torch draws inside the block depend on random_state alone; the global generator is put back.
 
     ``with seeded(0): module = LeNet()`` gives the same initial weights wherever it stands.
     """
@@ -187,7 +199,7 @@ def default_device(device: str | torch.device | None = None) -> torch.device:
 
 
 def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation per channel of uint8 (n, H, W, C), on the scale 0..1, for ``mean`` and ``std``."""
+    """Mean and standard deviation per channel of uint8 (n, H, W, C), on the scale 0..1."""
     pixels = images.reshape(-1, images.shape[-1])
     counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T]) / len(pixels)
     levels = np.arange(256) / 255
@@ -196,11 +208,15 @@ def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:
     return mean.tolist(), std.tolist()
 
 
-# ------------------------------------------------------------------------------------------------ outputs
+# ---------------------------------------------------------------- outputs
 
 
 def outputs(
-    module: ImageClassifier, images: np.ndarray, *, batch_size: int = 500, device: str | torch.device | None = None
+    module: ImageClassifier,
+    images: np.ndarray,
+    *,
+    batch_size: int = 500,
+    device: str | torch.device | None = None,
 ) -> dict[str, np.ndarray]:
     """``{"logits": (n, n_outputs), "features": (n, width)}`` of uint8 images (n, H, W, C), as float64 arrays.
 
@@ -232,9 +248,9 @@ def cache_outputs(
 ) -> dict[str, np.ndarray]:
     """``compute()``, kept in an .npz file and read back while ``key`` stays the same.
 
-    ``key`` says what the arrays depend on (data checksum, architecture, seed, rows, ...) and must be JSON. A file with
-    another key is computed anew and replaced. A damaged file raises ``ValueError`` naming it. No pickle; written to a
-    temporary name first.
+    ``key`` says what the arrays depend on (data checksum, architecture, seed, rows, ...) and must be JSON. A
+    file with another key is computed anew and replaced. A damaged file raises ``ValueError`` naming it. No
+    pickle; written to a temporary name first.
     """
     path = Path(path)
     key_text = json.dumps(key, sort_keys=True)
@@ -262,5 +278,7 @@ def _arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
+        digest.update(
+            f"{name} {array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes()
+        )
     return digest.hexdigest()

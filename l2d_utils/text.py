@@ -1,4 +1,4 @@
-"""Prompts to vectors: wordllama's static embeddings, read straight from the package's files, and a TF-IDF fallback."""
+"""Prompts to vectors: wordllama's static embeddings, read from the package's files; TF-IDF as a fallback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BATCH_CHARACTERS = 1_000_000  # bounds the tokens held at once, however many or 
 
 @functools.lru_cache(maxsize=1)
 def _model():
-    """(tokenizer, float64 (vocabulary, 256)). wordllama itself is not imported: it sets up logging for everyone."""
+    """(tokenizer, float64 (vocabulary, 256)). wordllama is not imported: it sets up logging for everyone."""
     import safetensors.numpy
     from tokenizers import Tokenizer
 
@@ -36,9 +36,9 @@ def _model():
 def embed(prompts: Sequence[str]) -> np.ndarray:
     """Mean of the prompt's token embeddings, scaled to length 1: float64 (n, 256).
 
-    An empty prompt gives the zero vector. Memory beyond the result is bounded by the longest prompt or a million
-    characters of prompts. Raises ``TypeError`` naming the row that is no text. Source: wordllama l2_supercat, 256-d
-    [prior]; equal to its own ``embed(prompts, norm=True)`` up to float32 rounding.
+    An empty prompt gives the zero vector. Memory beyond the result is bounded by the longest prompt or a
+    million characters of prompts. Raises ``TypeError`` naming the row that is no text. Source: wordllama
+    l2_supercat, 256-d [prior]; equal to its own ``embed(prompts, norm=True)`` up to float32 rounding.
     """
     prompts = _checked("prompts", prompts)
     result = np.zeros((len(prompts), DIM))
@@ -59,10 +59,10 @@ def embed(prompts: Sequence[str]) -> np.ndarray:
 def embed_tfidf(
     train_prompts: Sequence[str], other_prompts: Sequence[str], dim: int, random_state: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """TF-IDF and truncated SVD, fitted on the training prompts only: float64 (n, dim) and (m, dim), rows of length 1.
+    """TF-IDF and truncated SVD, fitted on the training prompts only: float64 (n, dim) and (m, dim).
 
-    The fallback where wordllama's files are absent. Raises ``ValueError`` if the training prompts are too few or too
-    poor in words for ``dim`` dimensions.
+    The fallback where wordllama's files are absent. Raises ``ValueError`` if the training prompts are too few
+    or too poor in words for ``dim`` dimensions.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
@@ -72,7 +72,9 @@ def embed_tfidf(
     vectorizer = TfidfVectorizer(sublinear_tf=True)
     train = vectorizer.fit_transform(train_prompts)
     if not 1 <= dim < min(train.shape):
-        raise ValueError(f"dim must be between 1 and {min(train.shape) - 1} for {train.shape} prompts x words; found {dim}")
+        raise ValueError(
+            f"dim must be between 1 and {min(train.shape) - 1} for {train.shape} prompts x words; found {dim}"
+        )
     svd = TruncatedSVD(dim, random_state=random_state).fit(train)
     other = svd.transform(vectorizer.transform(other_prompts)) if other_prompts else np.zeros((0, dim))
     return _unit(svd.transform(train)), _unit(other)

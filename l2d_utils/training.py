@@ -23,7 +23,7 @@ BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 @dataclass
 class History:
-    """Per epoch: mean training loss, and ``validate``'s value where it was given. best_epoch counts from 0."""
+    """Per epoch: mean training loss, and ``validate``'s value if it was given. best_epoch counts from 0."""
 
     loss: list[float] = field(default_factory=list)
     validation: list[float] = field(default_factory=list)
@@ -39,7 +39,7 @@ def classification_loss(labels: np.ndarray) -> BatchLoss:
 
 
 def flip_and_shift(images: torch.Tensor, generator: torch.Generator, *, shift: int = 4) -> torch.Tensor:
-    """Light augmentation of uint8 (n, H, W, C): mirror half of the images, move each by up to ``shift`` pixels."""
+    """Light augmentation of uint8 (n, H, W, C): mirror half of them, move each by up to ``shift`` pixels."""
     n, height, width, _ = images.shape
     padded = F.pad(images, (0, 0, shift, shift, shift, shift))
     top, left = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator)
@@ -50,7 +50,7 @@ def flip_and_shift(images: torch.Tensor, generator: torch.Generator, *, shift: i
 
 
 def one_cycle(progress: float) -> float:
-    """Learning rate as a share of its peak: linear from 0.1 to 1 over the first fifth of training, then cosine to 0."""
+    """Learning rate as a share of its peak: linear from 0.1 to 1 in the first fifth, then cosine to 0."""
     if progress < 0.2:
         return 0.1 + 0.9 * progress / 0.2
     return 0.5 * (1 + math.cos(math.pi * (progress - 0.2) / 0.8))
@@ -77,22 +77,27 @@ def train(
     """Train ``module`` in place with AdamW under a one-cycle learning rate, and return what happened.
 
     images : uint8 (n, H, W, C), kept so until the batch.
-    batch_loss(outputs (b, K) of ``dtype``, rows) -> scalar mean loss; ``rows`` is an int64 CPU tensor (b,) of row
-        numbers into ``images``, with which the caller picks labels or costs.
-    dtype : of the parameters. ``autocast=torch.bfloat16`` runs the network itself in lower precision (not the loss).
+    batch_loss(outputs (b, K) of ``dtype``, rows) -> scalar mean loss; ``rows`` is an int64 CPU tensor (b,) of
+        row numbers into ``images``, with which the caller picks labels or costs.
+    dtype : of the parameters. ``autocast=torch.bfloat16`` runs the network itself in lower precision (not the
+    loss).
     augment(batch uint8, generator) -> batch uint8, on the CPU; see :func:`flip_and_shift`.
-    validate(module) -> float, the smaller the better: called in evaluation mode after every epoch, the last too. The
-        weights of its best epoch are put back at the end. Without it, the last epoch's weights stay.
+    validate(module) -> float, the smaller the better: called in evaluation mode after every epoch, the last
+        too. The weights of its best epoch are put back at the end. Without it, the last epoch's weights stay.
     progress(epoch, loss, images_per_second) is called after every epoch; see :func:`progress_bar`.
-    checkpoint : file that the state is kept in after every epoch, one per run. A run that finds its own checkpoint
-        goes on from there and ends bitwise where an uninterrupted one does; a finished run is returned at once.
+    checkpoint : file that the state is kept in after every epoch, one per run. A run that finds its own
+        checkpoint goes on from there and ends bitwise where an uninterrupted one does; a finished run is
+        returned at once.
 
-    Deterministic per random_state (the initial weights are the caller's: see ``agents.seeded``). Raises ``ValueError``
-    on bad settings or on another run's checkpoint, ``FloatingPointError`` naming epoch and batch on a non-finite loss.
+    Deterministic per random_state (the initial weights are the caller's: see ``agents.seeded``). Raises
+    ``ValueError`` on bad settings or on another run's checkpoint, ``FloatingPointError`` naming epoch and
+    batch on a non-finite loss.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise ValueError(f"images must be uint8 (n, H, W, C) with n >= 1; found {images.dtype} {images.shape}")
+        raise ValueError(
+            f"images must be uint8 (n, H, W, C) with n >= 1; found {images.dtype} {images.shape}"
+        )
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if int(value) != value or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1; found {value!r}")
@@ -122,10 +127,12 @@ def train(
 
     for epoch in range(len(history.loss), epochs):
         started = time.perf_counter()
-        # every epoch draws from generators of its own: nothing but (random_state, epoch) decides, resumed or not
+        # every epoch draws from generators of its own: only (random_state, epoch) decides, resumed or not
         seed = int(np.random.SeedSequence([random_state, epoch]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
-        batches = torch.randperm(n, generator=generator).tensor_split(n_batches)  # even sizes, no tiny last batch
+        batches = torch.randperm(n, generator=generator).tensor_split(
+            n_batches
+        )  # even sizes, no tiny last batch
         module.train()
         total = 0.0
         with seeded(seed):  # dropout and the like
@@ -141,7 +148,8 @@ def train(
                 value = loss.item()
                 if not math.isfinite(value):
                     raise FloatingPointError(
-                        f"the loss is {value} at epoch {epoch}, batch {i} (both from 0): lower lr={lr} or check the costs"
+                        f"the loss is {value} at epoch {epoch}, batch {i} (both from 0): "
+                        f"lower lr={lr} or check the costs"
                     )
                 optimizer.zero_grad()
                 loss.backward()
@@ -189,7 +197,7 @@ def progress_bar(epochs: int, description: str = "") -> Callable[[int, float, fl
 
 
 def _probe(module, images, batch_loss, dtype, device) -> float:
-    """The loss of fixed pseudo-random outputs on all rows: tells one set of labels, costs or settings from another."""
+    """The loss of fixed made-up outputs on all rows: tells labels, costs or losses apart."""
     was_training = module.training
     module.eval()
     with torch.no_grad():
@@ -216,7 +224,11 @@ def _read_checkpoint(path: Path, settings: dict, device: torch.device) -> dict:
     except Exception as error:  # torch raises many kinds on a damaged file
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it") from None
     for name, value in settings.items():
-        same = math.isclose(found.get(name, math.nan), value, rel_tol=1e-5) if name == "loss" else found.get(name) == value
+        same = (
+            math.isclose(found.get(name, math.nan), value, rel_tol=1e-5)
+            if name == "loss"
+            else found.get(name) == value
+        )
         if not same:
             raise ValueError(
                 f"{path} belongs to another run: {name} is {found.get(name)!r} there and {value!r} here; "

@@ -1,4 +1,4 @@
-"""Specialists have the accuracies they are asked for; networks have the known sizes; cached outputs are verified."""
+"""Specialists have the accuracies asked for; networks have the known sizes; cached outputs are verified."""
 
 import numpy as np
 import pytest
@@ -116,7 +116,9 @@ def test_to_input_scales_and_is_channels_last():
 def test_channel_moments():
     images = np.random.default_rng(0).integers(0, 256, (20, 6, 6, 3), dtype=np.uint8)
     mean, std = agents.channel_moments(images)
-    assert np.allclose(mean, (images / 255).mean(axis=(0, 1, 2))) and np.allclose(std, (images / 255).std(axis=(0, 1, 2)))
+    assert np.allclose(mean, (images / 255).mean(axis=(0, 1, 2))) and np.allclose(
+        std, (images / 255).std(axis=(0, 1, 2))
+    )
 
 
 def test_seeded_is_local():

@@ -17,7 +17,7 @@ from l2d_utils import data
 NO_DATA_DIR = not os.environ.get("L2D_DATA_DIR")
 
 
-# ------------------------------------------------------------------------------------------------ embedded
+# ---------------------------------------------------------------- embedded
 
 
 def test_mnist5k():
@@ -71,14 +71,17 @@ def test_a_missing_package_and_file_say_what_to_install():
 def test_paretobandit():
     table = data.load_routing("paretobandit")
     assert table.scores.shape == table.dollars.shape == (3609, 3) and len(table.prompts) == 3609
-    assert {s: int(np.sum(table.split == s)) for s in ("validation", "test")} == {"validation": 1785, "test": 1824}
+    assert {s: int(np.sum(table.split == s)) for s in ("validation", "test")} == {
+        "validation": 1785,
+        "test": 1824,
+    }
     assert table.agents[0] == "meta-llama/llama-3.1-8b-instruct"
     assert np.all(np.diff(table.dollars.mean(axis=0)) > 0)  # small, large, larger model
     assert "judge model" in table.source
     assert set(table.prompts[:1785]).isdisjoint(table.prompts[1785:])
 
 
-# ------------------------------------------------------------------------------------------------ image folders
+# ---------------------------------------------------------------- image folders
 
 
 def _png(pixels):
@@ -176,7 +179,9 @@ def test_human_labels_are_joined_on_the_path_not_on_the_order(folder):
     straight = data.load_human_labels()
     _human_folder(folder, lambda frame: frame.sample(frac=1, random_state=3))
     shuffled = data.load_human_labels()
-    assert straight.labels.shape == (12, 3) and straight.labels[:, 1].tolist() == [2 * i % 10 for i in range(12)]
+    assert straight.labels.shape == (12, 3) and straight.labels[:, 1].tolist() == [
+        2 * i % 10 for i in range(12)
+    ]
     assert np.array_equal(straight.labels, shuffled.labels)
     assert np.array_equal(straight.aggregate, shuffled.aggregate)
 
@@ -205,7 +210,7 @@ def test_cifar10_and_its_human_labels():
     accuracy = (humans.labels == train[:, None]).mean(axis=0)
     assert accuracy == pytest.approx([0.828, 0.819, 0.824], abs=0.0006)
     assert (humans.aggregate == train).mean() > accuracy.max()
-    # people agree on wrong answers far above what independent errors within a class would give: rows are aligned
+    # people agree on wrong answers far more than independent errors within a class would: rows are aligned
     first, second = humans.labels[:, 0], humans.labels[:, 1]
     both_wrong = (first != train) & (second != train)
     shuffled = second.copy()
@@ -217,7 +222,9 @@ def test_cifar10_and_its_human_labels():
     assert (first == second)[both_wrong].mean() > (first == shuffled)[by_chance].mean() + 0.05
 
 
-@pytest.mark.skipif("fashion_mnist" not in data.available_images(), reason="needs Debian's dataset-fashion-mnist")
+@pytest.mark.skipif(
+    "fashion_mnist" not in data.available_images(), reason="needs Debian's dataset-fashion-mnist"
+)
 def test_fashion_mnist():
     fashion = data.load_images("fashion_mnist")
     assert fashion.images.shape == (70000, 28, 28, 1) and fashion.test.sum() == 10000
@@ -231,7 +238,7 @@ def test_idx_rejects_other_contents(tmp_path):
         data._idx(tmp_path, b"\0\0\x08\x01\0\0\0\x05abc")
 
 
-# ------------------------------------------------------------------------------------------------ splits
+# ---------------------------------------------------------------- splits
 
 
 def _toy(labels, test=None, n_classes=3):
@@ -240,7 +247,9 @@ def _toy(labels, test=None, n_classes=3):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 10**6), st.integers(30, 200), st.sampled_from([0.1, 0.2, 9]), st.sampled_from([0.25, 12]))
+@given(
+    st.integers(0, 10**6), st.integers(30, 200), st.sampled_from([0.1, 0.2, 9]), st.sampled_from([0.25, 12])
+)
 def test_split_partitions_the_rows_stratified(seed, n, validation, test):
     labels = np.random.default_rng(seed).permutation(np.arange(n) % 3)
     split = data.split_images(_toy(labels), validation=validation, test=test, random_state=seed)
@@ -251,7 +260,9 @@ def test_split_partitions_the_rows_stratified(seed, n, validation, test):
         counts = np.bincount(labels[part], minlength=3)
         assert np.abs(counts - len(part) / 3).max() <= 2  # shares kept to the nearest whole row, at each draw
     again = data.split_images(_toy(labels), validation=validation, test=test, random_state=seed)
-    assert all(np.array_equal(a, b) for a, b in zip(parts, [again.train, again.validation, again.test], strict=True))
+    assert all(
+        np.array_equal(a, b) for a, b in zip(parts, [again.train, again.validation, again.test], strict=True)
+    )
 
 
 def test_split_depends_on_the_seed_and_keeps_a_given_test_part():
@@ -267,7 +278,12 @@ def test_split_depends_on_the_seed_and_keeps_a_given_test_part():
     ("labels", "test", "settings_", "message"),
     [
         ([0, 1] * 20, None, {"validation": 0.2, "test": 0.2}, r"no row of class 2 \('c'\)"),
-        ([0, 1, 2] * 10 + [0, 1], [False] * 30 + [True] * 2, {"validation": 0.2}, "test part of toy has no row of class 2"),
+        (
+            [0, 1, 2] * 10 + [0, 1],
+            [False] * 30 + [True] * 2,
+            {"validation": 0.2},
+            "test part of toy has no row of class 2",
+        ),
         ([0, 1, 2] * 10, None, {"validation": 0.2}, "give test="),
         ([0, 1, 2] * 10, [False] * 20 + [True] * 10, {"validation": 0.2, "test": 0.2}, "test must be None"),
         ([0, 1, 2] * 10, None, {"validation": 20, "test": 10}, "no training row"),
@@ -286,11 +302,16 @@ def test_stratified_subset_of_everything_is_everything():
     assert np.array_equal(data.stratified_subset(labels, np.arange(50), 50, 0), np.arange(50))
 
 
-# ------------------------------------------------------------------------------------------------ routing tables
+# ---------------------------------------------------------------- routing tables
 
 
 def _table(**changes):
-    columns = {"prompt": ["a", "NA", ""], "score/x": [0.0, 1.0, 0.5], "score/y/z": [1, 0, 1], "cost/x": [0.1, 0.2, 0.3]}
+    columns = {
+        "prompt": ["a", "NA", ""],
+        "score/x": [0.0, 1.0, 0.5],
+        "score/y/z": [1, 0, 1],
+        "cost/x": [0.1, 0.2, 0.3],
+    }
     columns |= {"cost/y/z": [1.0, 2.0, 0.0], "task": ["t", "null", "u"]}
     return pd.DataFrame({k: v for k, v in (columns | changes).items() if v is not None})
 
@@ -363,13 +384,15 @@ def test_null_prompt_and_missing_tables(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(NO_DATA_DIR, reason="needs L2D_DATA_DIR with routing")
-@pytest.mark.parametrize(("name", "n", "k"), [("llmrouter9", 5989, 9), ("routellm_mmlu", 14042, 2), ("routellm_gsm8k", 1319, 2)])
+@pytest.mark.parametrize(
+    ("name", "n", "k"), [("llmrouter9", 5989, 9), ("routellm_mmlu", 14042, 2), ("routellm_gsm8k", 1319, 2)]
+)
 def test_named_routing_tables(name, n, k):
     table = data.load_routing(name)
     assert table.scores.shape == (n, k) and f"{n:,}" in table.source
 
 
-# ------------------------------------------------------------------------------------------------ download
+# ---------------------------------------------------------------- download
 
 
 def test_download_is_pinned_verified_and_leaves_nothing_half_written(folder):

@@ -1,11 +1,18 @@
-"""Embeddings: equal to a plain mean over tokens, unit length, independent of batching; TF-IDF fitted on train only."""
+"""Embeddings: a plain mean over tokens, unit length, independent of batching; TF-IDF fitted on train only."""
 
 import numpy as np
 import pytest
 
 from l2d_utils import text
 
-PROMPTS = ["What is 2 + 2?", "Write a poem about the sea.", "naïve 東京 🙂", "word " * 400, "", "<script>alert(1)</script>"]
+PROMPTS = [
+    "What is 2 + 2?",
+    "Write a poem about the sea.",
+    "naïve 東京 🙂",
+    "word " * 400,
+    "",
+    "<script>alert(1)</script>",
+]
 
 
 def test_equals_the_mean_over_tokens_one_prompt_at_a_time():
@@ -34,11 +41,15 @@ def test_batching_changes_nothing(monkeypatch):
 
 
 def test_meaning_shows():
-    a, b, c = text.embed(["How do I sort a list in Python?", "Python code that sorts an array", "The weather in Paris"])
+    a, b, c = text.embed(
+        ["How do I sort a list in Python?", "Python code that sorts an array", "The weather in Paris"]
+    )
     assert a @ b > a @ c + 0.1
 
 
-@pytest.mark.parametrize(("prompts", "message"), [("one text", "list of texts"), (["a", None], "row 1"), (["a", 3.0], "row 1")])
+@pytest.mark.parametrize(
+    ("prompts", "message"), [("one text", "list of texts"), (["a", None], "row 1"), (["a", 3.0], "row 1")]
+)
 def test_errors(prompts, message):
     with pytest.raises(TypeError, match=message):
         text.embed(prompts)

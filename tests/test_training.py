@@ -1,4 +1,4 @@
-"""The training loop: learns, is deterministic, resumes bitwise, validates every epoch, stops on a bad loss."""
+"""The training loop learns, is deterministic, resumes bitwise, validates every epoch, stops on a bad loss."""
 
 import numpy as np
 import pytest
@@ -154,7 +154,8 @@ def test_a_non_finite_loss_names_epoch_and_batch():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"epochs": 0}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"lr": float("inf")}, "lr")]
+    ("options", "message"),
+    [({"epochs": 0}, "epochs"), ({"batch_size": 0}, "batch_size"), ({"lr": float("inf")}, "lr")],
 )
 def test_bad_settings(options, message):
     with pytest.raises(ValueError, match=message):
@@ -189,7 +190,9 @@ def test_augmentation_only_moves_and_mirrors():
 
 def test_the_learning_rate_rises_then_falls_to_zero():
     rates = [training.one_cycle(p) for p in np.linspace(0, 1, 101)]
-    assert rates[0] == pytest.approx(0.1) and max(rates) == rates[20] == pytest.approx(1) and rates[-1] < 1e-12
+    assert (
+        rates[0] == pytest.approx(0.1) and max(rates) == rates[20] == pytest.approx(1) and rates[-1] < 1e-12
+    )
     assert all(np.diff(rates[:21]) > 0) and all(np.diff(rates[20:]) < 0)
 
 

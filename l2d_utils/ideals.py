@@ -7,8 +7,8 @@ values ω_ik = dQ_k/dP with mean 1. On a finite support with probabilities `p` t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import numpy as np
 import torch
@@ -26,9 +26,7 @@ def _log_probabilities(p: ArrayLike | None, n: int) -> NDArray[np.float64]:
         return np.full(n, -np.log(n))
     p = np.asarray(p, dtype=np.float64)
     if p.shape != (n,) or (p < 0).any() or not np.isclose(p.sum(), 1.0):
-        raise ValueError(
-            f"p must be {n} probabilities that sum to 1; found shape {p.shape} with sum {p.sum():.6g}"
-        )
+        raise ValueError(f"p must be {n} probabilities that sum to 1; found shape {p.shape} with sum {p.sum():.6g}")
     with np.errstate(divide="ignore"):
         return np.log(p)
 
@@ -57,9 +55,7 @@ def kl_log_density(
     return energy - log_normaliser, log_normaliser
 
 
-def alpha_density(
-    cost: ArrayLike, temperature: float, alpha: float, p: ArrayLike | None = None
-) -> NDArray[np.float64]:
+def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLike | None = None) -> NDArray[np.float64]:
     """α-divergence ideal of one agent: ω = [(α−1)/2·(b − c/λ)]_+^{2/(α−1)}, b such that E_P[ω] = 1.  [reconstructed]
 
     The divergence is D_f(Q‖P) = E_P[f(ω)] with f(t) = 4/(1−α²)·(1 − t^{(1+α)/2}), so f'(t) = 2/(α−1)·t^{(α−1)/2};
@@ -88,9 +84,7 @@ def alpha_density(
     def log_density(b: float) -> NDArray[np.float64]:
         base = half * (b - energy)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(
-                base > 0, power * np.log(np.where(base > 0, base, 1.0)), -np.inf if alpha > 1 else np.inf
-            )
+            return np.where(base > 0, power * np.log(np.where(base > 0, base, 1.0)), -np.inf if alpha > 1 else np.inf)
 
     def log_mass(b: float) -> float:
         return float(logsumexp((log_density(b) + log_p)[support]))
@@ -115,7 +109,10 @@ def alpha_generator(t: ArrayLike, alpha: float) -> NDArray[np.float64]:
 
 
 def tilted_posterior(posterior: ArrayLike, expert_cost: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Expert-tilted posterior η̃_y(x) ∝ η_y(x)·exp(−c_m(x, y)/λ).  [paper, form reconstructed]  Shapes (n, L) → (n, L)."""
+    """Expert-tilted posterior η̃_y(x) ∝ η_y(x)·exp(−c_m(x, y)/λ).  [paper, form reconstructed]
+
+    All shapes (n, L): row x, label y.
+    """
     posterior = check_matrix("posterior", posterior)
     energy = -check_matrix("expert_cost", expert_cost) / check_positive("temperature", temperature)
     with np.errstate(divide="ignore"):
@@ -142,9 +139,7 @@ def joint_log_ratio(
         log_posterior = np.log(check_matrix("posterior", posterior))
     logs = []
     for cost in (expert_cost, model_cost):
-        log_mass = logsumexp(
-            log_posterior - np.asarray(cost) / check_positive("temperature", temperature), axis=1
-        )
+        log_mass = logsumexp(log_posterior - np.asarray(cost) / check_positive("temperature", temperature), axis=1)
         logs.append(log_mass - logsumexp(log_mass + log_p))
     return logs[0] - logs[1]
 

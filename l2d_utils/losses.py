@@ -46,7 +46,7 @@ class _SoftMargins(torch.autograd.Function):
 
     @staticmethod
     def _rivals(gap: Tensor, leads: Tensor, rho: float, agents: list[int]) -> tuple[Tensor, Tensor]:
-        """exp(gap/ρ), and its sums over each target's rivals: (1, n) for one target, (K, n) for several that share ρ."""
+        """exp(gap/ρ) and its sums over each target's rivals: (1, n) for one target, (K, n) if several share ρ."""
         e = (gap / rho).exp_()
         # Where one agent leads by hundreds of nats its rivals underflow; the floor keeps the logarithm finite.
         floor = torch.finfo(e.dtype).tiny ** 0.75
@@ -190,8 +190,7 @@ class PairLoss:
 
         def block_loss(block: Tensor, here: slice) -> Tensor:
             margin = (
-                soft_margins(torch.addcmul(self.offset, block, self.scale), self.margins)
-                - self.shift / self.margins
+                soft_margins(torch.addcmul(self.offset, block, self.scale), self.margins) - self.shift / self.margins
             )
             return (comp_sum(margin.t(), self.q, self.focusing) * weights[here].t()).sum()
 
@@ -380,9 +379,7 @@ def vs(costs: ArrayLike, gamma: float = 0.2, tau: float = 1.0, q: float = 0.0) -
     """Vector-scaling loss: δ_j = (m_j/m_max)^γ and ι_j = τ·log π_j.  [prior: Kini et al. 2021]"""
     weights = reward_weights(costs)
     counts = effective_counts(weights)
-    return pair_loss(
-        weights, scale=(counts / counts.max()) ** gamma, offset=tau * np.log(counts / counts.sum()), q=q
-    )
+    return pair_loss(weights, scale=(counts / counts.max()) ** gamma, offset=tau * np.log(counts / counts.sum()), q=q)
 
 
 def one_vs_all(costs: ArrayLike) -> OneVsAll:

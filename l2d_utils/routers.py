@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -43,16 +44,13 @@ class Scorer(torch.nn.Module):
     get scale 1.
     """
 
-    def __init__(
-        self, mean: Tensor, scale: Tensor, hidden: tuple[int, ...], n_outputs: int, random_state: int
-    ):
+    def __init__(self, mean: Tensor, scale: Tensor, hidden: tuple[int, ...], n_outputs: int, random_state: int):
         super().__init__()
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         widths = (len(mean), *hidden, n_outputs)
         self.layers = torch.nn.ModuleList(
-            torch.nn.utils.skip_init(torch.nn.Linear, a, b, dtype=mean.dtype)
-            for a, b in zip(widths, widths[1:])
+            torch.nn.utils.skip_init(torch.nn.Linear, a, b, dtype=mean.dtype) for a, b in itertools.pairwise(widths)
         )
         generator = torch.Generator().manual_seed(random_state)
         for layer in self.layers:
@@ -92,9 +90,7 @@ def _minimise(scorer: Scorer, x: Tensor, loss, l2: float, max_iter: int, tol: fl
         options={"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": ftol, "gtol": tol, "maxcor": 20},
     )  # fmt: skip
     if not np.isfinite(result.fun):
-        raise FloatingPointError(
-            "the training loss is not finite; check the scale of the features and the margins"
-        )
+        raise FloatingPointError("the training loss is not finite; check the scale of the features and the margins")
     torch.nn.utils.vector_to_parameters(torch.from_numpy(result.x).to(x), parameters)
     return int(result.nit), result.status == 0
 
@@ -133,9 +129,7 @@ class _ScorerEstimator(BaseEstimator):
         X = check_matrix("X", X, columns=self.n_features_in_)
         with torch.no_grad():
             dtype = self.scorer_.mean.dtype
-            return (
-                self.scorer_(torch.from_numpy(np.ascontiguousarray(X)).to(dtype)).numpy().astype(np.float64)
-            )
+            return self.scorer_(torch.from_numpy(np.ascontiguousarray(X)).to(dtype)).numpy().astype(np.float64)
 
 
 class DeferralRouter(_ScorerEstimator):
@@ -155,9 +149,7 @@ class DeferralRouter(_ScorerEstimator):
         scorer_, n_features_in_, n_agents_, n_iter_, converged_.
     """
 
-    def __init__(
-        self, loss="two_stage", loss_params=None, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6, random_state=0
-    ):
+    def __init__(self, loss="two_stage", loss_params=None, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6, random_state=0):
         self.loss = loss
         self.loss_params = loss_params
         self.l2 = l2
@@ -322,9 +314,7 @@ def _ridge(l2: float, n: int):
     return make_pipeline(StandardScaler(), Ridge(alpha=l2 * n))
 
 
-def cross_fitted_costs(
-    X: ArrayLike, costs: ArrayLike, l2: float, random_state: int, folds: int = 5
-) -> NDArray:
+def cross_fitted_costs(X: ArrayLike, costs: ArrayLike, l2: float, random_state: int, folds: int = 5) -> NDArray:
     """Estimates of E[c_k|x], each made by a ridge regression that never saw the row it speaks of.  [reconstructed]
 
     Returns:
@@ -390,9 +380,7 @@ def load(path: str | Path) -> DeferralRouter | DensityRatioScorer:
         if name.startswith("scorer.")
     }
     n_outputs = state[f"layers.{len(params['hidden'])}.bias"].shape[0]
-    router.scorer_ = Scorer(
-        state["mean"], state["scale"], params["hidden"], n_outputs, params["random_state"]
-    )
+    router.scorer_ = Scorer(state["mean"], state["scale"], params["hidden"], n_outputs, params["random_state"])
     router.scorer_.load_state_dict(state)
     for name in _FITTED:
         if name in arrays:

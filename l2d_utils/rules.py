@@ -32,9 +32,7 @@ def log_ratio_threshold(
 
     t = λ·log(τ·Z_m/Z_h), hence log τ = t/λ + log Z_h − log Z_m.  [paper, form reconstructed]
     """
-    return float(
-        price / check_positive("temperature", temperature) + log_normaliser_model - log_normaliser_expert
-    )
+    return float(price / check_positive("temperature", temperature) + log_normaliser_model - log_normaliser_expert)
 
 
 def _check_scores(scores: ArrayLike) -> NDArray[np.float64]:

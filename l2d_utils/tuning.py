@@ -67,8 +67,7 @@ _FIVE_PARAMS: dict[str, list[dict[str, float]]] = {
     "dr_cpe_joint": [{"temperature": t} for t in (1.0, 0.3, 0.1, 3.0, 10.0)],
     "dr_cpe_marginal": [{"temperature": t} for t in (1.0, 0.3, 0.1, 3.0, 10.0)],
     "margin_dr_cpe": [
-        {"temperature": t, "gamma": g}
-        for t, g in ((0.3, 0.0), (0.3, 0.2), (0.3, -0.2), (1.0, 0.2), (1.0, -0.2))
+        {"temperature": t, "gamma": g} for t, g in ((0.3, 0.0), (0.3, 0.2), (0.3, -0.2), (1.0, 0.2), (1.0, -0.2))
     ],
 }
 #: Presets without a hyperparameter of their own get as many settings through a finer ridge grid.

@@ -73,9 +73,7 @@ def check_positive(name: str, value: float) -> float:
     return number
 
 
-def check_per_agent(
-    name: str, values: ArrayLike, n_agents: int, *, positive: bool = False
-) -> NDArray[np.float64]:
+def check_per_agent(name: str, values: ArrayLike, n_agents: int, *, positive: bool = False) -> NDArray[np.float64]:
     """Return `values` as a finite float64 (K,) array; a scalar is repeated for every agent.
 
     Raises:
@@ -85,9 +83,7 @@ def check_per_agent(
     if array.ndim == 0:
         array = np.full(n_agents, float(array))
     if array.shape != (n_agents,):
-        raise ValueError(
-            f"{name} must be one number or {n_agents} numbers, one per agent; found shape {array.shape}"
-        )
+        raise ValueError(f"{name} must be one number or {n_agents} numbers, one per agent; found shape {array.shape}")
     bad = ~np.isfinite(array) | ((array <= 0) & positive)
     if bad.any():
         agent = int(np.argmax(bad))

@@ -11,20 +11,24 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from l2d_utils.plots.checks import check_choice, check_frame, panels_of
 from l2d_utils.plots.labelling import Label, place_labels
 from l2d_utils.plots.style import (
     FACE,
     INK,
+    METHOD_STYLE,
     MUTED,
     MethodStyle,
     as_percent,
+    key,
     method_label,
     method_styles,
     new_figure,
+    number_text,
+    panel_grid,
     plain,
-    readable,
     styled,
 )
 
@@ -46,7 +50,12 @@ def _line_styles(values: pd.Series) -> dict[object, MethodStyle]:
 
 
 def _shown(name: object) -> str:
-    return f"{name:g}" if isinstance(name, (float, np.floating)) else method_label(name)
+    return number_text(name) if isinstance(name, (float, np.floating)) else method_label(name)
+
+
+def _reference_style(name: str) -> MethodStyle:
+    """Dashed; grey unless the registry knows the name."""
+    return MethodStyle(METHOD_STYLE[name].color if name in METHOD_STYLE else MUTED, "", "--")
 
 
 def _check_references(references: Mapping[str, Reference] | None) -> dict[str, np.ndarray]:
@@ -86,9 +95,8 @@ def _draw_lines(
     markers: bool,
 ) -> None:
     for name, points in references.items():
-        style = method_styles([name])[name]
-        color = style.color if name in ("random", "oracle", "best_single", "cheapest") else MUTED
-        ax.plot(points[:, 0], points[:, 1], color=color, linewidth=1.6, linestyle=(0, (4, 2)), zorder=1.5)
+        style = _reference_style(name)
+        ax.plot(*points.T, color=style.color, linewidth=1.6, linestyle=style.linestyle, zorder=1.5)
     for i, (name, style) in enumerate(styles.items()):
         rows = frame[frame[hue] == name].sort_values(x, kind="stable")
         if rows.empty:
@@ -133,20 +141,19 @@ def _name_lines(
     """Labels beside the lines when one panel holds few lines and all labels find room, else a legend."""
     if len(axes) == 1 and len(styles) + len(references) <= DIRECT_LABELS:
         ax = axes[0]
-        tracks = {
-            _shown(name): (
-                style.color,
-                frame[frame[hue] == name].sort_values(x, kind="stable")[[x, y]].to_numpy(),
-            )
-            for name, style in styles.items()
-        }
-        tracks |= {method_label(name): (MUTED, points) for name, points in references.items()}
+        names = [*map(_shown, styles), *map(method_label, references)]
+        colors = [style.color for style in [*styles.values(), *map(_reference_style, references)]]
+        ordered = frame.sort_values(x, kind="stable")
+        tracks = [ordered.loc[ordered[hue] == name, [x, y]].to_numpy() for name in styles]
+        tracks += references.values()
         ax.set_xlim(ax.get_xlim())
         ax.set_ylim(ax.get_ylim())
-        # The line that lies most apart from the others has the most room: let the crowded ones choose first.
-        labels = [Label(text, color, _anchors(points, ax)) for text, (color, points) in tracks.items()]
+        labels = [
+            Label(*named, _anchors(points, ax), k)
+            for k, (*named, points) in enumerate(zip(names, colors, tracks, strict=True))
+        ]
         before = len(ax.texts)
-        if not place_labels(ax, labels, [points for _, points in tracks.values()], sides="lines"):
+        if not place_labels(ax, labels, tracks, pushes=(7, 11, 16)):
             return
         for text in ax.texts[before:]:
             text.remove()
@@ -154,30 +161,8 @@ def _name_lines(
     order = list(styles)
     if not pd.api.types.is_numeric_dtype(frame[hue]):
         order.sort(key=lambda name: -heights[name])
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=styles[name].color,
-            marker=styles[name].marker if markers else "",
-            linestyle=styles[name].linestyle,
-            label=_shown(name),
-        )
-        for name in order
-    ]
-    handles += [
-        Line2D(
-            [],
-            [],
-            color=method_styles([name])[name].color
-            if name in ("random", "oracle", "best_single", "cheapest")
-            else MUTED,
-            linestyle=(0, (4, 2)),
-            linewidth=1.6,
-            label=method_label(name),
-        )
-        for name in references
-    ]
+    handles = [key(styles[name], _shown(name), marker=markers) for name in order]
+    handles += [key(_reference_style(name), method_label(name)) for name in references]
     if len(axes) == 1:
         fig.legend(handles=handles, loc="outside right upper", title=hue_label, alignment="left")
     else:
@@ -224,14 +209,13 @@ def lines(
     frame = check_frame("frame", frame, names, [x, y, *([low, high] if low else [])])
     references = _check_references(references)
     styles, panels = _line_styles(frame[hue]), panels_of(frame, panel)
-    columns = min(len(panels), 3)
-    grid_rows = -(-len(panels) // columns)
-    fig = new_figure({1: 4.8, 2: 4.3}.get(columns, 3.6) if grid_rows == 1 else 0.9 + 2.7 * grid_rows, title)
+    grid_rows, columns = panel_grid(len(panels))
+    fig = new_figure({1: 4.8, 2: 4.3}.get(columns, 3.6) if grid_rows == 1 else 1.1 + 2.7 * grid_rows, title)
     axes = fig.subplots(grid_rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     for extra in axes[len(panels) :]:
         extra.set_visible(False)
     axes = axes[: len(panels)]
-    for ax, (name, rows) in zip(axes, panels, strict=True):
+    for k, (ax, (name, rows)) in enumerate(zip(axes, panels, strict=True)):
         ax.set_title(plain(name))
         ax.set_xscale(xscale)
         ax.set_yscale(yscale)
@@ -259,12 +243,14 @@ def lines(
             as_percent(ax.xaxis)
         if "y" in percent:
             as_percent(ax.yaxis)
-        ax.label_outer()
+        if k + columns >= len(panels):
+            ax.set_xlabel(xlabel)
+            ax.tick_params(axis="x", labelbottom=True)
+        if xscale == "linear" and (frame[x] % 1 == 0).all():
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=10 // columns + 1, integer=True))
     if len(axes) == 1:
-        axes[0].set_xlabel(xlabel)
         axes[0].set_ylabel(ylabel)
     else:
-        fig.supxlabel(xlabel, fontsize=12)
         fig.supylabel(ylabel, fontsize=12)
     _name_lines(fig, axes, frame, x, y, hue, styles, references, markers, hue_label)
     return fig
@@ -370,10 +356,10 @@ def frontier(
     """Accuracy against dollars: methods as curves over their settings, agents as labelled points.
 
     frame: columns `method`, `dollars` (per 1,000 requests), `accuracy` (a fraction) and optionally `low`,
-    `high` (interval of the accuracy); rows of a method are joined in order of dollars. agents: columns `agent`,
-    `dollars`, `accuracy`. log_x: None puts dollars on a log axis when they are positive and span more than a
-    factor of 30. Raises ValueError for a missing column, an empty frame, negative dollars, or a log axis
-    asked of dollars that are not all positive.
+    `high` (interval of the accuracy); rows of a method are joined in order of dollars. agents: columns
+    `agent`, `dollars`, `accuracy`. log_x: None puts dollars on a log axis when they are positive and span
+    more than a factor of 30. Raises ValueError for a missing column, an empty frame, negative dollars, or a
+    log axis asked of dollars that are not all positive.
     """
     frame = check_frame("frame", frame, ["method"], ["dollars", "accuracy"], ["low", "high"])
     agents = check_frame("agents", agents, ["agent"], ["dollars", "accuracy"])
@@ -406,46 +392,17 @@ def frontier(
         markers=True,
     )
     spots = agents[["dollars", "accuracy"]].to_numpy()
-    ax.plot(
-        spots[:, 0],
-        spots[:, 1],
-        "o",
-        color=INK,
-        markersize=8,
-        markerfacecolor=FACE,
-        markeredgewidth=1.8,
-        zorder=5,
-    )
-    ax.margins(x=0.12, y=0.12)
+    alone = {"color": INK, "marker": "o", "markerfacecolor": FACE, "markeredgewidth": 2, "linestyle": "none"}
+    ax.plot(*spots.T, markersize=8, zorder=5, **alone)
+    ax.margins(x=0.14, y=0.14)
     if log_x:
-        ax.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+        ax.xaxis.set_major_formatter(lambda value, _: number_text(value))
     if percent:
         as_percent(ax.yaxis)
     ax.set_xlabel(xlabel + (" (log scale)" if log_x else ""))
     ax.set_ylabel(ylabel)
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=style.color,
-            marker=style.marker,
-            linestyle=style.linestyle,
-            label=method_label(name),
-        )
-        for name, style in styles.items()
-    ]
-    handles.append(
-        Line2D(
-            [],
-            [],
-            color=INK,
-            marker="o",
-            markerfacecolor=FACE,
-            markeredgewidth=1.8,
-            linestyle="none",
-            label="one agent alone",
-        )
-    )
+    handles = [key(style, method_label(name)) for name, style in styles.items()]
+    handles.append(Line2D([], [], label="one agent alone", **alone))
     fig.legend(handles=handles, loc="outside right upper", alignment="left")
     tracks = [
         frame[frame["method"] == name].sort_values("dollars")[["dollars", "accuracy"]].to_numpy()
@@ -453,8 +410,9 @@ def frontier(
     ]
     ax.set_xlim(ax.get_xlim())
     ax.set_ylim(ax.get_ylim())
-    labels = [Label(plain(name), INK, spot[None]) for name, spot in zip(agents["agent"], spots, strict=True)]
-    place_labels(ax, labels, [*tracks, *(spot[None] for spot in spots)], sides="points")
-    for text in ax.texts:
-        text.set_color(readable(INK))
+    labels = [
+        Label(plain(name), INK, spot[None], len(tracks) + k)
+        for k, (name, spot) in enumerate(zip(agents["agent"], spots, strict=True))
+    ]
+    place_labels(ax, labels, [*tracks, *spots[:, None]], pushes=(8, 14, 26, 40, 60, 85))
     return fig

@@ -9,8 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Polygon
+from matplotlib.patheffects import withStroke
 from scipy.ndimage import distance_transform_edt
 
 from l2d_utils.plots.checks import check_choice, check_frame, check_unique, panels_of
@@ -24,6 +26,8 @@ from l2d_utils.plots.style import (
     agent_color,
     mix,
     new_figure,
+    number_text,
+    panel_grid,
     plain,
     readable,
     styled,
@@ -57,7 +61,7 @@ def _cell_text(value: float, fmt: str) -> str:
 
 
 def _level(value: object) -> str:
-    return f"{value:g}" if isinstance(value, (float, np.floating)) else plain(value)
+    return number_text(value) if isinstance(value, (float, np.floating)) else plain(value)
 
 
 @styled
@@ -109,13 +113,12 @@ def heatmap(
         reach = max(abs(low - center), abs(high - center)) or 1.0
         color_map, norm = DIVERGING, TwoSlopeNorm(center, center - reach, center + reach)
     fmt = fmt or ("{:.3f}" if center is None else "{:+.3f}")
-    columns = min(len(panels), 3)
-    grid_rows = -(-len(panels) // columns)
+    grid_rows, columns = panel_grid(len(panels))
     cell = 6.6 / (columns * len(across))
     # Text fits a cell of 0.5 inch; below that the colours speak alone.
     annotate = cell >= 0.085 * max(len(_cell_text(v, fmt)) for v in (low, high)) + 0.1
     height = 1.3 + grid_rows * (0.35 + len(down) * min(max(0.38, 0.55 * cell), 0.62))
-    fig = new_figure(height, title)
+    fig = new_figure(max(height, 3.4), title)
     axes = fig.subplots(grid_rows, columns, squeeze=False).ravel()
     for ax in axes[len(panels) :]:
         ax.set_visible(False)
@@ -189,7 +192,8 @@ def heatmap(
     ]
     across_label = plain(cols) if xlabel is None else xlabel
     fig.supxlabel(across_label + (f"      ({';  '.join(notes)})" if notes else ""), fontsize=12)
-    fig.supylabel(plain(rows) if ylabel is None else ylabel, fontsize=12)
+    down_label = plain(rows) if ylabel is None else ylabel
+    fig.supylabel(down_label, fontsize=12, rotation=0 if len(down_label) <= 2 else 90)
     bar = fig.colorbar(mesh, ax=list(axes), label=label, fraction=0.035, pad=0.015)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
@@ -241,12 +245,17 @@ def _draw_regions(
                     x, y, np.ma.masked_where(grid < 0, grid >= k).astype(float), [0.5], zorder=2, **style
                 )
             )
+    crossed = np.zeros(winners.shape, dtype=bool)  # where the dashed borders run: no place for a name
+    if bayes is not None:
+        crossed[:-1] |= bayes[:-1] != bayes[1:]
+        crossed[:, :-1] |= bayes[:, :-1] != bayes[:, 1:]
     for k, label in enumerate(labels if name_regions else ()):
-        mask = np.pad(winners == k, 1)
+        mask = np.pad((winners == k) & ~crossed, 1)
         if mask.sum() < 0.01 * (winners >= 0).sum():
             continue
-        # The point farthest from the region's border has the most room for its name.
-        i, j = np.unravel_index(np.argmax(distance_transform_edt(mask)), mask.shape)
+        # The point farthest from the region's border has the most room for its name; a name is about
+        # thrice as wide as high (with its margins), so heights count threefold.
+        i, j = np.unravel_index(np.argmax(distance_transform_edt(mask, sampling=(3, 1))), mask.shape)
         ax.text(
             x[j - 1],
             y[i - 1],
@@ -257,6 +266,7 @@ def _draw_regions(
             fontweight="bold",
             color=readable(mix(agent_color(k), INK, 0.25)),
             zorder=6,
+            path_effects=[withStroke(linewidth=3, foreground=tint(agent_color(k)))],
         )
     return drawn
 
@@ -267,9 +277,8 @@ def _panel_figure(
     """One panel per rule, three a row; `aspect` is height over width of a panel."""
     if not isinstance(decide, Mapping) or not decide:
         raise ValueError("decide: expected a non-empty mapping of panel title -> callable")
-    columns = min(len(decide), 3)
-    rows = -(-len(decide) // columns)
-    width = min(8.4 / columns, 5.4)
+    rows, columns = panel_grid(len(decide))
+    width = min(8.4 / columns, 4.8)
     fig = new_figure(rows * (width * aspect + 0.55) + 0.7 + (0.3 if title else 0), title)
     axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
     for ax in axes[len(decide) :]:
@@ -401,25 +410,22 @@ def plane_regions(
         if ax is axes[0]:
             ax.set_ylabel(ylabel)
     handles = [
-        Patch(facecolor=tint(agent_color(k)), edgecolor=agent_color(k), label=f"routed to {plain(label)}")
-        for k, label in enumerate(labels)
-    ]
-    handles += [
-        Line2D(
-            [],
-            [],
-            color=agent_color(k),
-            marker=MARKERS[k % len(MARKERS)],
-            linestyle="none",
-            label=f"best served by {plain(label)}",
+        (
+            Patch(facecolor=tint(agent_color(k)), edgecolor=agent_color(k)),
+            Line2D([], [], color=agent_color(k), marker=MARKERS[k % len(MARKERS)], linestyle="none"),
         )
-        for k, label in enumerate(labels)
+        for k in range(len(labels))
     ]
-    # Legends fill column by column: pairs of (area, points) stand under each other.
-    handles = [handles[i + j * len(labels)] for i in range(len(labels)) for j in range(2)]
+    names = [plain(label) for label in labels]
     if bayes is not None:
-        handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1.8, label="Bayes rule's borders"))
+        handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1.8))
+        names.append("Bayes rule's borders")
     fig.legend(
-        handles=handles, loc="outside lower center", ncols=-(-len(handles) // 2) if len(labels) <= 3 else 3
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=min(5, len(names)),
+        title="area: routed to;  point: best served by",
+        handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
     )
     return fig

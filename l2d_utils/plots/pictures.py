@@ -94,9 +94,9 @@ def density_bars(
 ) -> Figure:
     """Ideal distributions on a finite support beside P (above), and their density ratios dQ/dP (below).
 
-    p: (m,) probabilities of P, all > 0. q_by_name: name -> (m,) probabilities of an ideal Q. support: m names of
-    the points. The ratio stands on a log axis (no unit); a ratio of 0 is left out. Raises ValueError when a
-    vector is no distribution, lengths differ, P has a zero, or there is no Q.
+    p: (m,) probabilities of P, all > 0. q_by_name: name -> (m,) probabilities of an ideal Q. support: m names
+    of the points. The ratio stands on a log axis (no unit); a ratio of 0 is left out. Raises ValueError when
+    a vector is no distribution, lengths differ, P has a zero, or there is no Q.
     """
     p = check_fractions("p", p)
     if not q_by_name:
@@ -148,10 +148,10 @@ def density_bars(
     return fig
 
 
-def _band(x0: float, low0: float, x1: float, low1: float, thick: float) -> Path:
-    """A ribbon `thick` high from (x0, low0..) to (x1, low1..) that leaves and arrives level, with a pointed end."""
-    mid, tip = (x0 + x1) / 2, min(0.14, 0.05 + thick / 4)
-    wing = 0.06
+def _band(x0: float, low0: float, x1: float, low1: float, thick: float, tip: float) -> Path:
+    """A ribbon `thick` high from (x0, low0..) to (x1, low1..), leaving and arriving level, and a
+    point `tip` long."""
+    mid, wing = (x0 + x1) / 2, 0.05
     points = [
         (x0, low0),
         (mid, low0),
@@ -218,7 +218,10 @@ def router_diagram(
             )
         )
 
-    left, router, right = (0.15, 1.75), (3.05, 1.75), (6.35, 2.5)  # x and width of the three columns
+    def write(x: float, y: float, text: str, **look: object) -> None:
+        ax.text(x, y, plain(text), **{"ha": "center", "va": "center_baseline", "zorder": 5, **look})
+
+    left, router, right = (0.1, 1.75), (2.7, 1.95), (6.65, 2.25)  # x and width of the three columns
     side = 1.75
     box(left[0], middle - side / 2, left[1], side, MUTED)
     if inputs is not None:
@@ -233,86 +236,30 @@ def router_diagram(
             )
             thumb.imshow(image, interpolation="nearest", **_gray_range(images))
             thumb.axis("off")
-        ax.text(
-            left[0] + left[1] / 2,
-            middle - side / 2 - 0.2,
-            plain(input_label),
-            ha="center",
-            va="center",
-            fontsize=12,
-        )
+        write(left[0] + left[1] / 2, middle - side / 2 - 0.2, input_label)
     else:
-        ax.text(
-            left[0] + left[1] / 2, middle, plain(input_label), ha="center", va="center", fontsize=13, zorder=5
-        )
-    box(router[0], middle - max(flow, 1.2) / 2 - 0.1, router[1], max(flow, 1.2) + 0.2, INK)
-    ax.text(
-        router[0] + router[1] / 2,
-        middle + 0.14,
-        plain(router_label),
-        ha="center",
-        va="center",
-        fontsize=14,
-        fontweight="bold",
-        zorder=5,
-    )
-    ax.text(
-        router[0] + router[1] / 2,
-        middle - 0.2,
-        plain(rule),
-        ha="center",
-        va="center",
-        fontsize=11,
-        color=INK,
-        zorder=5,
-    )
-    gap = 0.2
-    ax.add_patch(
-        PathPatch(
-            _band(left[0] + left[1] + 0.05, middle - flow / 2, router[0] - gap, middle - flow / 2, flow),
-            facecolor="#C9CED6",
-            edgecolor="none",
-            zorder=1,
-        )
-    )
-    slot = height / n
+        write(left[0] + left[1] / 2, middle, input_label, fontsize=13)
+    box(router[0], middle - flow / 2 - 0.1, router[1], flow + 0.2, MUTED)
+    write(router[0] + router[1] / 2, middle + 0.14, router_label, fontsize=14, fontweight="bold")
+    write(router[0] + router[1] / 2, middle - 0.2, rule, fontsize=11)
+    tip = 0.15  # the arrowheads' reach, beyond the ends of the ribbons
+
+    def ribbon(x0: float, low0: float, x1: float, low1: float, thick: float, color: str) -> None:
+        shape = _band(x0, low0, x1 - tip, low1, thick, tip)
+        ax.add_patch(PathPatch(shape, facecolor=color, edgecolor="none", zorder=2))
+
+    ribbon(left[0] + left[1] + 0.06, middle - flow / 2, router[0] - 0.06, middle - flow / 2, flow, "#C9CED6")
     start = middle + flow / 2
     for k, (agent, share, caption) in enumerate(zip(agents, shares, captions, strict=True)):
-        color, centre = agent_color(k), height - (k + 0.5) * slot
-        thick = flow * share
+        color, centre, thick = agent_color(k), height - (k + 0.5) * height / n, flow * share
+        ink = readable(mix(color, INK, 0.3))
         start -= thick
-        ax.add_patch(
-            PathPatch(
-                _band(router[0] + router[1] + 0.03, start, right[0] - gap, centre - thick / 2, thick),
-                facecolor=mix(color, FACE, 0.35),
-                edgecolor="none",
-                zorder=2,
-            )
-        )
+        if share > 0:
+            ends = start, right[0] - 0.62, centre - thick / 2
+            ribbon(router[0] + router[1] + 0.04, *ends, thick, mix(color, FACE, 0.35))
+        write(right[0] - 0.32, centre, f"{share:.0%}", fontsize=12, fontweight="bold", color=ink)
         box(right[0], centre - 0.36, right[1], 0.72, color)
-        ax.text(
-            right[0] + 0.15,
-            centre + (0.14 if caption else 0),
-            plain(agent),
-            va="center",
-            fontsize=12.5,
-            zorder=5,
-            fontweight="bold",
-            color=readable(mix(color, INK, 0.3)),
-        )
-        if caption:
-            ax.text(
-                right[0] + 0.15, centre - 0.15, plain(caption), va="center", fontsize=11, color=INK, zorder=5
-            )
-        ax.text(
-            right[0] - gap - 0.12,
-            centre + thick / 2 + 0.16,
-            f"{share:.0%}",
-            ha="right",
-            va="center",
-            fontsize=12,
-            fontweight="bold",
-            color=readable(color),
-            zorder=6,
-        )
+        lift = 0.15 if caption else 0.0
+        write(right[0] + 0.14, centre + lift, agent, fontsize=12.5, fontweight="bold", color=ink, ha="left")
+        write(right[0] + 0.14, centre - 0.15, caption, fontsize=11, ha="left")
     return fig

@@ -27,7 +27,6 @@ from l2d_utils.plots.style import (
 )
 
 ROW = 0.34  # inches per method
-WORSE = {"lower": "higher", "higher": "lower"}
 
 
 def _method_axis(ax: Axes, order: list, first: bool) -> None:
@@ -155,11 +154,7 @@ def intervals(
         if percent:
             as_percent(ax.xaxis)
         _draw_references(ax, references or {}, low, high, fmt)
-    direction = "←" if better == "lower" else "→"
-    fig.supxlabel(
-        f"{value}   ({direction} better)" if better == "lower" else f"{value}   (better {direction})",
-        fontsize=12,
-    )
+    fig.supxlabel(f"{value}   " + ("(← better)" if better == "lower" else "(better →)"), fontsize=12)
     return fig
 
 
@@ -177,7 +172,8 @@ def paired_differences(
     frame: columns `method`, `mean`, `low`, `high`, one row per method, in the unit of `value`. A marker is
     filled when its interval excludes 0. value: the label of the x axis with its unit. baseline: the method
     subtracted (a key of the registry or any name). better: which sign of the difference is good, "lower" or
-    "higher". Raises ValueError for a missing column, an empty frame, a non-finite number or a repeated method.
+    "higher". Raises ValueError for a missing column, an empty frame, a non-finite number or a repeated
+    method.
     """
     check_choice("better", better, ["lower", "higher"])
     frame = check_frame("frame", frame, ["method"], ["mean", "low", "high"])
@@ -223,21 +219,11 @@ def paired_differences(
         )
     ax.set_xlim(-reach, reach)
     ax.set_xlabel(f"{value}, minus {method_label(baseline)}\nfilled: the 95 % interval excludes 0")
-    sides = ("better", "worse") if better == "lower" else ("worse", "better")
-    for text, x, align in ((f"← {sides[0]}", 0.0, "left"), (f"{sides[1]} →", 1.0, "right")):
-        ax.annotate(
-            f"{text} than {method_label(baseline)}"
-            if align == "left"
-            else f"{sides[1]} than {method_label(baseline)} →",
-            (x, 1),
-            xycoords="axes fraction",
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha=align,
-            va="bottom",
-            fontsize=11,
-            color=MUTED,
-        )
+    left, right = ("better", "worse") if better == "lower" else ("worse", "better")
+    than = f"than {method_label(baseline)}"
+    for text, x, side in ((f"← {left} {than}", 0, "left"), (f"{right} {than} →", 1, "right")):
+        look = {"ha": side, "va": "bottom", "fontsize": 11, "color": MUTED}
+        ax.annotate(text, (x, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", **look)
     return fig
 
 

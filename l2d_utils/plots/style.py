@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.lines import Line2D
 
 WIDTH = 9.0  # inches; 990 px at DPI, one page of a notebook
 DPI = 110
@@ -61,6 +61,7 @@ METHOD_STYLE: dict[str, MethodStyle] = {
     "two_stage_offsets": MethodStyle(mix(SKY, BLUE, 0.4), "P", DASH),
     "mild": MethodStyle(VERMILLION, "D"),
     "mild_offsets": MethodStyle(mix(VERMILLION, INK, 0.45), "P", DASH),
+    "mild_free": MethodStyle(mix(VERMILLION, FACE, 0.3), "d", DASHDOT),
     "dr_cpe": MethodStyle(mix(GREEN, SKY, 0.25), "^"),
     "dr_cpe_joint": MethodStyle(GREEN, "^"),
     "dr_cpe_marginal": MethodStyle(mix(GREEN, INK, 0.45), "<", DASH),
@@ -101,6 +102,7 @@ METHOD_LABEL: dict[str, str] = {
     "two_stage_offsets": "two-stage + offsets",
     "mild": "MILD",
     "mild_offsets": "MILD + offsets",
+    "mild_free": "MILD, free margins",
     "dr_cpe": "DR-CPE",
     "dr_cpe_joint": "DR-CPE, joint",
     "dr_cpe_marginal": "DR-CPE, marginal",
@@ -158,6 +160,17 @@ def agent_color(k: int) -> str:
 def plain(text: object) -> str:
     """A name that comes from data, with dollar signs kept from being read as mathematics."""
     return str(text).replace("$", r"\$")
+
+
+def number_text(value: float) -> str:
+    """A number for a tick or a key: three digits, no trailing zeros, a real minus sign."""
+    return f"{round(value, 9):.4g}".replace("-", "−")
+
+
+def panel_grid(n: int) -> tuple[int, int]:
+    """Rows and columns for n panels on a page."""
+    columns = 2 if n == 4 else min(n, 3)
+    return -(-n // columns), columns
 
 
 def method_label(name: object) -> str:
@@ -250,12 +263,19 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
 def new_figure(height: float, title: str | None = None, width: float = WIDTH) -> Figure:
     """An empty figure (sizes in inches) that fits its contents, with `title` at the top left."""
     fig = Figure(figsize=(width, round(height, 2)), dpi=DPI, layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.09, h_pad=0.07)
     FigureCanvasAgg(fig)
     if title:
         fig.suptitle(title, x=0.01, ha="left")
     return fig
 
 
+def key(style: MethodStyle, label: str, *, marker: bool = True) -> Line2D:
+    """The entry of a legend for a line drawn in `style`."""
+    shape = style.marker if marker else ""
+    return Line2D([], [], color=style.color, marker=shape, linestyle=style.linestyle, label=label)
+
+
 def as_percent(axis) -> None:
     """Show the fractions of an axis in per cent."""
-    axis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_major_formatter(lambda value, _: f"{number_text(100 * value)}%")

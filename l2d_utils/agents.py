@@ -20,9 +20,7 @@ from l2d_utils.results import write_atomically
 # ---------------------------------------------------------------- simulated experts
 
 
-def imbalanced_homes(
-    n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)
-) -> tuple[tuple[int, ...], ...]:
+def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) -> tuple[tuple[int, ...], ...]:
     """Consecutive classes for each expert, in these shares: 10 classes give (0..6), (7, 8), (9).
 
     The expert imbalance of MILD's image study [reconstructed: theory section 3]. Raises ``ValueError`` if the
@@ -35,9 +33,7 @@ def imbalanced_homes(
     homes = tuple(tuple(range(a, b)) for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
     for k, home in enumerate(homes):
         if not home:
-            raise ValueError(
-                f"shares {shares.tolist()} of {n_classes} classes leave expert {k} without a class"
-            )
+            raise ValueError(f"shares {shares.tolist()} of {n_classes} classes leave expert {k} without a class")
     return homes
 
 
@@ -72,9 +68,7 @@ def specialist(
     rng = np.random.default_rng(random_state)
     luck = rng.random(len(labels))
     wrong = (labels + rng.integers(1, n_classes, len(labels))) % n_classes
-    return np.where(luck < np.where(np.isin(labels, home), accuracy, elsewhere), labels, wrong).astype(
-        np.int64
-    )
+    return np.where(luck < np.where(np.isin(labels, home), accuracy, elsewhere), labels, wrong).astype(np.int64)
 
 
 # ---------------------------------------------------------------- networks
@@ -133,9 +127,7 @@ class LeNet(ImageClassifier):
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     """3 x 3 convolution and batch norm."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs)
-    )
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs))
 
 
 class SmallCNN(ImageClassifier):
@@ -166,9 +158,7 @@ class _Block(nn.Module):
 class ResNet(ImageClassifier):
     """The CIFAR ResNet of He et al. (2016) with depth 6n + 2 (8, 20, 32, ...); 4 * width features [prior]."""
 
-    def __init__(
-        self, depth: int = 8, channels: int = 3, n_outputs: int = 10, *, width: int = 16, mean=0.5, std=0.25
-    ):
+    def __init__(self, depth: int = 8, channels: int = 3, n_outputs: int = 10, *, width: int = 16, mean=0.5, std=0.25):
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"depth must be 6n + 2 with n >= 1 (8, 14, 20, 32, ...); found {depth}")
         blocks, inputs = [], width
@@ -176,9 +166,7 @@ class ResNet(ImageClassifier):
             for i in range((depth - 2) // 6):
                 blocks.append(_Block(inputs, width << stage, 2 if stage and not i else 1))
                 inputs = width << stage
-        body = nn.Sequential(
-            _conv(channels, width), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten()
-        )
+        body = nn.Sequential(_conv(channels, width), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         super().__init__(body, inputs, n_outputs, mean, std)
 
 
@@ -278,7 +266,5 @@ def _arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
-        digest.update(
-            f"{name} {array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes()
-        )
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

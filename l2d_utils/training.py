@@ -95,9 +95,7 @@ def train(
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
-        raise ValueError(
-            f"images must be uint8 (n, H, W, C) with n >= 1; found {images.dtype} {images.shape}"
-        )
+        raise ValueError(f"images must be uint8 (n, H, W, C) with n >= 1; found {images.dtype} {images.shape}")
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if int(value) != value or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1; found {value!r}")
@@ -130,9 +128,7 @@ def train(
         # every epoch draws from generators of its own: only (random_state, epoch) decides, resumed or not
         seed = int(np.random.SeedSequence([random_state, epoch]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
-        batches = torch.randperm(n, generator=generator).tensor_split(
-            n_batches
-        )  # even sizes, no tiny last batch
+        batches = torch.randperm(n, generator=generator).tensor_split(n_batches)  # even sizes, no tiny last batch
         module.train()
         total = 0.0
         with seeded(seed):  # dropout and the like
@@ -225,9 +221,7 @@ def _read_checkpoint(path: Path, settings: dict, device: torch.device) -> dict:
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it") from None
     for name, value in settings.items():
         same = (
-            math.isclose(found.get(name, math.nan), value, rel_tol=1e-5)
-            if name == "loss"
-            else found.get(name) == value
+            math.isclose(found.get(name, math.nan), value, rel_tol=1e-5) if name == "loss" else found.get(name) == value
         )
         if not same:
             raise ValueError(

@@ -179,9 +179,7 @@ def test_human_labels_are_joined_on_the_path_not_on_the_order(folder):
     straight = data.load_human_labels()
     _human_folder(folder, lambda frame: frame.sample(frac=1, random_state=3))
     shuffled = data.load_human_labels()
-    assert straight.labels.shape == (12, 3) and straight.labels[:, 1].tolist() == [
-        2 * i % 10 for i in range(12)
-    ]
+    assert straight.labels.shape == (12, 3) and straight.labels[:, 1].tolist() == [2 * i % 10 for i in range(12)]
     assert np.array_equal(straight.labels, shuffled.labels)
     assert np.array_equal(straight.aggregate, shuffled.aggregate)
 
@@ -222,9 +220,7 @@ def test_cifar10_and_its_human_labels():
     assert (first == second)[both_wrong].mean() > (first == shuffled)[by_chance].mean() + 0.05
 
 
-@pytest.mark.skipif(
-    "fashion_mnist" not in data.available_images(), reason="needs Debian's dataset-fashion-mnist"
-)
+@pytest.mark.skipif("fashion_mnist" not in data.available_images(), reason="needs Debian's dataset-fashion-mnist")
 def test_fashion_mnist():
     fashion = data.load_images("fashion_mnist")
     assert fashion.images.shape == (70000, 28, 28, 1) and fashion.test.sum() == 10000
@@ -247,9 +243,7 @@ def _toy(labels, test=None, n_classes=3):
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    st.integers(0, 10**6), st.integers(30, 200), st.sampled_from([0.1, 0.2, 9]), st.sampled_from([0.25, 12])
-)
+@given(st.integers(0, 10**6), st.integers(30, 200), st.sampled_from([0.1, 0.2, 9]), st.sampled_from([0.25, 12]))
 def test_split_partitions_the_rows_stratified(seed, n, validation, test):
     labels = np.random.default_rng(seed).permutation(np.arange(n) % 3)
     split = data.split_images(_toy(labels), validation=validation, test=test, random_state=seed)
@@ -260,9 +254,7 @@ def test_split_partitions_the_rows_stratified(seed, n, validation, test):
         counts = np.bincount(labels[part], minlength=3)
         assert np.abs(counts - len(part) / 3).max() <= 2  # shares kept to the nearest whole row, at each draw
     again = data.split_images(_toy(labels), validation=validation, test=test, random_state=seed)
-    assert all(
-        np.array_equal(a, b) for a, b in zip(parts, [again.train, again.validation, again.test], strict=True)
-    )
+    assert all(np.array_equal(a, b) for a, b in zip(parts, [again.train, again.validation, again.test], strict=True))
 
 
 def test_split_depends_on_the_seed_and_keeps_a_given_test_part():

@@ -41,9 +41,7 @@ def test_batching_changes_nothing(monkeypatch):
 
 
 def test_meaning_shows():
-    a, b, c = text.embed(
-        ["How do I sort a list in Python?", "Python code that sorts an array", "The weather in Paris"]
-    )
+    a, b, c = text.embed(["How do I sort a list in Python?", "Python code that sorts an array", "The weather in Paris"])
     assert a @ b > a @ c + 0.1
 
 

@@ -190,9 +190,7 @@ def test_augmentation_only_moves_and_mirrors():
 
 def test_the_learning_rate_rises_then_falls_to_zero():
     rates = [training.one_cycle(p) for p in np.linspace(0, 1, 101)]
-    assert (
-        rates[0] == pytest.approx(0.1) and max(rates) == rates[20] == pytest.approx(1) and rates[-1] < 1e-12
-    )
+    assert rates[0] == pytest.approx(0.1) and max(rates) == rates[20] == pytest.approx(1) and rates[-1] < 1e-12
     assert all(np.diff(rates[:21]) > 0) and all(np.diff(rates[20:]) < 0)
 
 

@@ -32,6 +32,17 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Return the exit code: 0 done, 1 a notebook failed, 2 wrong use, 130 interrupted."""
     args = parser().parse_args(arguments)
+    try:
+        return _obey(args)
+    except (UsageError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _obey(args: argparse.Namespace) -> int:
     if args.command == "badges":
         changed = badges.refresh_all(BOOK, ROOT / "figures")
         print(f"changed: {', '.join(changed) or 'nothing'}")
@@ -62,11 +73,4 @@ def _interrupt(signum, frame):
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, _interrupt)  # being told to stop is handled like Ctrl-C
-    try:
-        sys.exit(main())
-    except (UsageError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(EXIT_USAGE)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    sys.exit(main())

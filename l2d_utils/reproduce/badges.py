@@ -9,16 +9,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 import nbformat
-import pandas as pd
 
-from .. import results
+from ..results import write_atomically
 from . import notebooks
 from .notebooks import ROOT
 
 COLAB_TAG = "colab-setup"
 # Packages that Colab lacks: distribution -> module. Installed without their dependencies, which Colab has.
 COLAB_LACKS = {"mlxtend": "mlxtend", "paretobandit": "pareto_bandit", "wordllama": "wordllama"}
-TIMES = "run_times"
+TIMES = "run_times.csv"
 
 COLAB_CELL = """\
 import sys
@@ -89,7 +88,7 @@ def about(seconds: float) -> str:
 
 def run_times(figures: Path) -> dict[str, float]:
     """Seconds by notebook, as `make notebooks` measured them."""
-    path = figures / f"{TIMES}.csv"
+    path = figures / TIMES
     if not path.exists():
         return {}
     with path.open(encoding="utf-8", newline="") as file:
@@ -103,8 +102,9 @@ def record_times(figures: Path, measured: dict[str, float]) -> None:
     for name, seconds in measured.items():
         if not (name in times and 1 / 1.5 < seconds / times[name] < 1.5):
             times[name] = round(seconds, 1)
-    frame = pd.DataFrame(sorted(times.items()), columns=["notebook", "seconds"])
-    results.save_table(frame, TIMES, figures)
+    text = "notebook,seconds\n" + "".join(f"{name},{times[name]:g}\n" for name in sorted(times))
+    figures.mkdir(parents=True, exist_ok=True)
+    write_atomically(figures / TIMES, lambda p: p.write_text(text, "utf-8"))
 
 
 def colab_cell(where: Address, root: Path = ROOT) -> str:

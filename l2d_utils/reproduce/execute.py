@@ -2,30 +2,43 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 
-from . import badges, notebooks
+from . import badges, kernels, notebooks
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+class ExecutionFailed(Exception):
+    """A notebook did not run to its end; says where and why in one line."""
+
+
 def execute(path: Path) -> tuple[object, float]:
-    """Return the notebook executed in a fresh kernel, and its seconds. Raises what nbclient raises."""
+    """Return the notebook executed in a fresh kernel, and its seconds. Raises ExecutionFailed."""
     nb = notebooks.read(path)
-    start = time.monotonic()
+    start, position = time.monotonic(), 0
+
+    def entered(cell, cell_index):
+        nonlocal position
+        position = cell_index
+
     # Times and widget states differ from run to run and are not stored.
-    NotebookClient(
-        nb,
-        kernel_name="python3",
-        timeout=None,
-        record_timing=False,
-        store_widget_state=False,
-        resources={"metadata": {"path": str(path.parent)}},
-    ).execute()
+    options = {"timeout": None, "record_timing": False, "store_widget_state": False, "on_cell_start": entered}
+    folder = {"metadata": {"path": str(path.parent)}}
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            log = kernels.settings(Path(temporary) / "log")
+            NotebookClient(nb, resources=folder, **options, **log).execute()
+    except CellExecutionError as error:
+        raise ExecutionFailed(f"cell {position}: {error.ename}: {error.evalue}") from None
+    except Exception as error:  # a dead kernel, or one that does not start
+        raise ExecutionFailed(f"cell {position}: {type(error).__name__}: {error}") from None
     for cell in nb.cells:
         if cell.cell_type == "code":
             # A stored widget is a random id without a state behind it.
@@ -42,10 +55,9 @@ def execute_all(folder: Path, figures: Path, wanted: Sequence[str] = ()) -> int:
         print(f"[{number}/{len(paths)}] {path.stem} … ", end="", flush=True)
         try:
             nb, measured[path.stem] = execute(path)
-        except Exception as error:  # the cell's own error, a dead kernel: report and go on
-            text = str(error).strip().splitlines() or [""]
+        except ExecutionFailed as error:
             failed.append(path.stem)
-            print(f"FAILED: {type(error).__name__}: {text[-1][:300]}")
+            print(f"FAILED at {error}")
             continue
         notebooks.write(nb, path)
         print(f"{measured[path.stem]:.0f} s")

@@ -19,7 +19,7 @@ import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from . import notebooks, page, provenance
+from . import kernels, notebooks, page, provenance
 from .notebooks import UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -115,8 +115,8 @@ def _kind(value: Any) -> str:
     return "list" if isinstance(value, (list, tuple)) else type(value).__name__
 
 
-def run_one(job: Job, *, target: Path, out: Path) -> Outcome:
-    """Execute one notebook to `target`, its figures and tables to `out`.
+def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
+    """Execute one notebook to `target`, its figures and tables to `out`, its kernel's complaints to `log`.
 
     The notebook appears under its name when it has finished or failed, never before. An exception in the
     notebook, or the death of its kernel, is an Outcome with an error; KeyboardInterrupt passes through.
@@ -137,10 +137,10 @@ def run_one(job: Job, *, target: Path, out: Path) -> Outcome:
             job.notebook,
             partial,
             parameters={**job.parameters, "OUT": str(out)},
-            kernel_name="python3",
             cwd=job.notebook.parent,
             progress_bar=False,
             on_cell_start=entered,
+            **kernels.settings(log),
         )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
@@ -149,11 +149,16 @@ def run_one(job: Job, *, target: Path, out: Path) -> Outcome:
     except BaseException:  # Ctrl-C: what is half done goes
         partial.unlink(missing_ok=True)
         raise
+    finally:
+        if log.exists() and not log.stat().st_size:
+            log.unlink()
     if partial.exists():
         os.replace(partial, target)
     if error:
         where = f"cell {position['index']} (In [{position['count']}])"
         error = f"{where}: {error.strip().splitlines()[0][:300]}"
+        if log.exists():
+            error += f" (see logs/{log.name})"
     return Outcome(job.name, time.monotonic() - start, error)
 
 
@@ -175,10 +180,11 @@ def run(
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     record = provenance.begin(jobs, profile)
     folder = (results / record["id"]).resolve()
-    figures = folder / "figures"
+    figures, logs = folder / "figures", folder / "logs"
     try:
         (folder / "notebooks").mkdir(parents=True)
         figures.mkdir()
+        logs.mkdir()
     except OSError as error:
         raise UsageError(f"cannot write results to {results}: {error.strerror}") from None
 
@@ -191,7 +197,7 @@ def run(
             say(f"[{number}/{len(jobs)}] {job.name} … ")
             before = provenance.snapshot(figures)
             target = folder / "notebooks" / f"{job.name}.ipynb"
-            outcome = run_one(job, target=target, out=figures)
+            outcome = run_one(job, target=target, out=figures, log=logs / f"{job.name}.log")
             after = provenance.snapshot(figures)
             made[job.name] = sorted(f for f in after if after[f] != before.get(f))
             outcomes.append(outcome)

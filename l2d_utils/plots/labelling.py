@@ -76,16 +76,17 @@ def place_labels(
                 for push in pushes:
                     shift = side * (half + push / np.hypot(*side))
                     low, high = pixel + shift - half - CLEARANCE, pixel + shift + half + CLEARANCE
+                    outside = bool((low < frame.min).any() or (high > frame.max).any())
+                    cost = 1000 * outside + rank / 20 + turn / 4 + push / 4
+                    if best is not None and cost >= best[0]:
+                        continue  # the costly terms below can only add to it
                     covered = int(((blocked > low) & (blocked < high)).all(axis=1).sum())
                     crossed = sum(bool((low < b).all() and (high > a).all()) for a, b in taken)
                     if push > LEADER:
                         way = densify(np.stack([pixel, pixel + shift]))
                         crossed += sum(bool(((way > a) & (way < b)).all(axis=1).any()) for a, b in taken)
-                    outside = bool((low < frame.min).any() or (high > frame.max).any())
                     own, other = _distance(tracks[label.owner], low, high), _distance(others, low, high)
-                    doubt = max(0.0, own + 12 - other)
-                    cost = 10 * covered + 500 * crossed + 1000 * outside
-                    cost += 1.5 * doubt + rank / 20 + turn / 4 + push / 4
+                    cost += 10 * covered + 500 * crossed + 1.5 * max(0.0, own + 12 - other)
                     if best is None or cost < best[0]:
                         best = (cost, anchor, shift, (low, high), push, bool(covered or crossed or outside))
         _, anchor, shift, area, push, bad = best

@@ -42,55 +42,61 @@ def _agents_by_margin(margins: Tensor) -> list[tuple[float, list[int]]]:
 
 
 class _SoftMargins(torch.autograd.Function):
-    """Equation (2) on agent-major scores (K, n): sums over agents then run along whole rows, which vectorises."""
+    """Equation (2) on agent-major scores (K, n): sums over agents then run along whole rows, which vectorises.
 
-    @staticmethod
-    def _rivals(gap: Tensor, leads: Tensor, rho: float, agents: list[int]) -> tuple[Tensor, Tensor]:
-        """exp(gap/ρ) and its sums over each target's rivals: (1, n) for one target, (K, n) if several share ρ."""
-        e = (gap / rho).exp_()
-        # Where one agent leads by hundreds of nats its rivals underflow; the floor keeps the logarithm finite.
-        floor = torch.finfo(e.dtype).tiny ** 0.75
-        if len(agents) == 1:
-            e[agents[0]] = 0.0
-            return e, e.sum(dim=0, keepdim=True).clamp_(min=floor)
-        # One sum serves all targets: leaders (entries exactly 1) are counted and the rest summed apart, so that
-        # taking the target off its own sum never cancels the small sum of a leader's rivals.
-        rest = e - leads
-        rivals = (rest.sum(dim=0, keepdim=True) - rest).add_(leads.sum(dim=0, keepdim=True) - leads)
-        return e, rivals.clamp_(min=floor)
+    Each *group* of agents shares one ρ. A group of one sums its rivals directly. In a larger group one sum serves
+    all: the leaders (entries exactly 1 after the maximum is taken off) are counted and the rest summed apart, so that
+    taking a target off its own sum never cancels the small sum of a leader's rivals.
+    """
 
     @staticmethod
     def forward(ctx, scores: Tensor, margins: Tensor) -> Tensor:
         gap = scores - scores.amax(dim=0, keepdim=True)
-        leads = (gap == 0).to(gap)
         out = gap / margins.to(gap)[:, None]
+        # Where one agent leads by hundreds of nats its rivals underflow; the floor keeps the logarithm finite.
+        floor = torch.finfo(gap.dtype).tiny ** 0.75
+        shared = []
         for rho, agents in _agents_by_margin(margins):
-            _, rivals = _SoftMargins._rivals(gap, leads, rho, agents)
+            e = (gap / rho).exp_()
+            if len(agents) == 1:
+                e[agents[0]] = 0.0
+                out[agents[0]] -= e.sum(dim=0).clamp_(min=floor).log_()
+                continue
+            leads = (e == 1.0).to(e)
+            rest = e - leads
+            rivals = (rest.sum(dim=0, keepdim=True) - rest).add_(leads.sum(dim=0, keepdim=True) - leads)
+            rivals.clamp_(min=floor)
             if len(agents) == len(gap):
-                out -= rivals.log_()
+                out -= rivals.log()
             else:
-                out[agents] -= rivals.log_() if len(agents) == 1 else rivals[agents].log_()
-        ctx.save_for_backward(gap, leads, margins)
+                out[agents] -= rivals[agents].log_()
+            shared += [e, leads, rivals]
+        ctx.save_for_backward(gap, margins, out, *shared)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        gap, leads, margins = ctx.saved_tensors
+        gap, margins, out, *shared = ctx.saved_tensors
         result = grad / margins.to(gap)[:, None]
         for rho, agents in _agents_by_margin(margins):
-            e, rivals = _SoftMargins._rivals(gap, leads, rho, agents)
             if len(agents) == 1:
-                result.addcmul_(e, grad[agents] / rivals, value=-1.0 / rho)
+                k = agents[0]
+                # softmax over k's rivals, whose log-sum is gap_k/ρ − m_k
+                e = (gap / rho).sub_(gap[k] / rho - out[k]).exp_().mul_(grad[k])
+                e[k] = 0.0
+                result.sub_(e, alpha=1.0 / rho)
                 continue
+            e, leads, rivals, *shared = shared
             pull = grad / rivals
             if len(agents) < len(gap):
                 pull[[k for k in range(len(gap)) if k not in agents]] = 0.0
             # Agent j is a rival of every target but itself: e_j·(Σ_k pull_k − pull_j), leaders apart as above.
             lead_pull = pull * leads
-            pull -= lead_pull
-            pull = (pull.sum(dim=0, keepdim=True) - pull).add_(lead_pull.sum(dim=0, keepdim=True) - lead_pull)
-            result.addcmul_(e, pull, value=-1.0 / rho)
+            pull.sub_(lead_pull)
+            lead_pull = lead_pull.sum(dim=0, keepdim=True) - lead_pull
+            others = (pull.sum(dim=0, keepdim=True) - pull).add_(lead_pull)
+            result.addcmul_(e, others, value=-1.0 / rho)
         return result, None
 
 

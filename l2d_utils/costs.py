@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_same_rows, check_weights
+from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows, check_weights
 
 
 def costs_from_predictions(
@@ -75,7 +75,10 @@ def costs_from_scores(
         raise ValueError("price_weight > 0 needs dollars (n, K); found None")
     dollars = check_matrix("dollars", dollars, columns=scores.shape[1])
     check_same_rows(scores=scores, dollars=dollars)
-    unit = default_dollar_unit(dollars) if dollar_unit is None else dollar_unit
+    if (dollars < 0).any():
+        row, agent = np.argwhere(dollars < 0)[0]
+        raise ValueError(f"dollars must be non-negative; row {row}, agent {agent} is {dollars[row, agent]}")
+    unit = default_dollar_unit(dollars) if dollar_unit is None else check_positive("dollar_unit", dollar_unit)
     return check_costs(1.0 - scores + price_weight * dollars / unit)
 
 

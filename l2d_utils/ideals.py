@@ -68,7 +68,10 @@ def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLik
         p: (n,) probabilities; equal by default.
 
     Returns:
-        (n,) density ω ≥ 0.
+        (n,) density ω ≥ 0; 0 on rows of probability 0 (α ≠ 1), where it is not determined.
+
+    Raises:
+        ValueError: cost not finite, λ ≤ 0, α = −1, p no distribution.
     """
     cost = check_matrix("cost", np.asarray(cost)[:, None])[:, 0].astype(np.float64)
     temperature = check_positive("temperature", temperature)
@@ -78,26 +81,30 @@ def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLik
         return np.exp(kl_log_density(cost[:, None], temperature, p)[0][:, 0])
     log_p = _log_probabilities(p, len(cost))
     support = np.isfinite(log_p)
-    energy, power, half = cost / temperature, 2.0 / (alpha - 1.0), (alpha - 1.0) / 2.0
-    low, high = energy[support].min(), energy[support].max()
+    log_p, energy = log_p[support], cost[support] / temperature
+    cheapest, half = int(energy.argmin()), (alpha - 1.0) / 2.0
+    energy = energy - energy[cheapest]
 
-    def log_density(b: float) -> NDArray[np.float64]:
-        base = half * (b - energy)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return np.where(base > 0, power * np.log(np.where(base > 0, base, 1.0)), -np.inf if alpha > 1 else np.inf)
+    # Solve for t = log ω of the cheapest row in place of b. Then half·(b − energy_cheapest) = exp(half·t), so that
+    # log ω = t + log1p(−half·energy·exp(−half·t))/half: nothing cancels, and α → 1 gives t − energy.
+    def log_density(t: float) -> NDArray[np.float64]:
+        with np.errstate(divide="ignore", over="ignore"):
+            return t + np.log1p(np.maximum(-half * energy * np.exp(-half * t), -1.0)) / half
 
-    def log_mass(b: float) -> float:
-        return float(logsumexp((log_density(b) + log_p)[support]))
+    def log_mass(t: float) -> float:
+        return float(logsumexp(log_density(t) + log_p))
 
-    # ω = 1 everywhere needs half·(b − energy) = 1, so the root lies between the b that make the cheapest row and
-    # the dearest row equal to one: there the mass is ≤ 1 and ≥ 1.
-    b_low, b_high = low + 1.0 / half, high + 1.0 / half
-    if alpha < 1:
-        b_high = min(b_high, np.nextafter(low, -np.inf))
-    if b_high - b_low <= 0:
-        return np.ones_like(cost)
-    b = brentq(log_mass, b_low, b_high, xtol=1e-14, rtol=8.9e-16, maxiter=500)
-    return np.exp(log_density(b) - log_mass(b))
+    # At t = 0 no row is above 1, so the mass is ≤ 1; at t = −log p(cheapest) that row alone has mass 1.
+    low, high = 0.0, -float(log_p[cheapest])
+    if log_mass(low) >= 0:
+        t = low
+    elif log_mass(high) <= 0:
+        t = high
+    else:
+        t = brentq(log_mass, low, high, xtol=1e-14, rtol=8.9e-16, maxiter=500)
+    density = np.zeros(len(cost))
+    density[support] = np.exp(log_density(t) - log_mass(t))
+    return density
 
 
 def alpha_generator(t: ArrayLike, alpha: float) -> NDArray[np.float64]:

@@ -14,21 +14,21 @@ from scipy import stats
 from l2d_utils.validate import check_costs, check_same_rows
 
 
-def _check_routes(routes: ArrayLike, costs: NDArray) -> NDArray[np.int64]:
+def _check_routes(routes: ArrayLike, n_agents: int, n: int | None = None) -> NDArray[np.int64]:
     routes = np.asarray(routes)
-    if routes.shape != (len(costs),):
-        raise ValueError(f"routes must be (n,) with n = {len(costs)}; found shape {routes.shape}")
-    bad = (routes < 0) | (routes >= costs.shape[1]) | (routes != routes.astype(np.int64))
+    if routes.ndim != 1 or len(routes) == 0 or n not in (None, len(routes)):
+        raise ValueError(f"routes must be (n,){'' if n is None else f' with n = {n}'}; found shape {routes.shape}")
+    bad = ~((routes >= 0) & (routes < n_agents) & (routes == np.floor(routes)))
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"routes must be agent indices below {costs.shape[1]}; row {row} is {routes[row]}")
+        raise ValueError(f"routes must be agent indices below {n_agents}; row {row} is {routes[row]}")
     return routes.astype(np.int64)
 
 
 def routed_costs(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
     """c_{r(x)}(x, y) per row, shape (n,)."""
     costs = check_costs(costs)
-    return costs[np.arange(len(costs)), _check_routes(routes, costs)]
+    return costs[np.arange(len(costs)), _check_routes(routes, costs.shape[1], len(costs))]
 
 
 def deferral_loss(costs: ArrayLike, routes: ArrayLike) -> float:
@@ -38,7 +38,8 @@ def deferral_loss(costs: ArrayLike, routes: ArrayLike) -> float:
 
 def deferral_ratios(routes: ArrayLike, n_agents: int) -> NDArray[np.float64]:
     """Share of the inputs that each agent receives, (K,)."""
-    return np.bincount(np.asarray(routes), minlength=n_agents) / len(np.asarray(routes))
+    routes = _check_routes(routes, n_agents)
+    return np.bincount(routes, minlength=n_agents) / len(routes)
 
 
 def best_agents(costs: ArrayLike) -> NDArray[np.float64]:
@@ -105,6 +106,8 @@ def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayL
     scores = np.asarray(scores, dtype=np.float64)
     costs = check_costs(np.column_stack([model_cost, expert_cost]))
     check_same_rows(scores=scores, costs=costs)
+    if scores.ndim != 1:
+        raise ValueError(f"scores must be (n,); found shape {scores.shape}")
     if np.isnan(scores).any():
         raise ValueError(f"scores must not be NaN; row {int(np.isnan(scores).argmax())} is")
     n = len(scores)
@@ -121,7 +124,7 @@ def gap_closed(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike)
     """Share of the area between random and oracle deferral that the scores close: 0 random, 1 oracle, < 0 worse.
 
     Raises:
-        ValueError: the oracle gains nothing over random (the two agents cost the same on every row).
+        ValueError: the oracle gains nothing over random (the cost difference is the same on every row).
     """
     model_cost, expert_cost = (
         np.asarray(model_cost, dtype=np.float64),
@@ -131,7 +134,7 @@ def gap_closed(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike)
     oracle = deferral_curve(model_cost - expert_cost, model_cost, expert_cost).area
     random = deferral_curve(np.zeros(len(model_cost)), model_cost, expert_cost).area
     if random - oracle <= 1e-15:
-        raise ValueError("the two agents cost the same on every row: there is no gap to close")
+        raise ValueError("the cost difference of the two agents is the same on every row: there is no gap to close")
     return float((random - area) / (random - oracle))
 
 

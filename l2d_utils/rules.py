@@ -86,12 +86,21 @@ def _centred(offsets: NDArray) -> NDArray:
     return offsets - offsets.mean()
 
 
-def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 200) -> NDArray[np.float64]:
+def _whole_rows(shares: NDArray, n: int) -> NDArray[np.int64]:
+    exact = shares / shares.sum() * n
+    whole = np.floor(exact + 1e-9).astype(np.int64)
+    whole[np.argsort(whole - exact, kind="stable")[: n - whole.sum()]] += 1
+    return whole
+
+
+def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 100) -> NDArray[np.float64]:
     """Offsets at which each agent receives its target share of these rows.  [ours]
 
     Routing to target shares at the largest total score is a transport problem between rows and agents; its dual
     F(b) = mean_i max_k (s_ik + b_k) − Σ_k share_k·b_k is convex with gradient "got share − target share". Each step
     sets one b_k to the exact minimiser of F along that coordinate: the quantile of the lead it needs.
+
+    Targets are first rounded to whole rows (largest remainders): with whole targets the steps do not stall.
 
     Args:
         scores: (n, K).
@@ -99,7 +108,7 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 20
         sweeps: most passes over the agents.
 
     Returns:
-        (K,) offsets with mean 0. Tied rows move together, so shares are met up to the size of the ties.
+        (K,) offsets with mean 0. Without ties each share is met to within one row; tied rows move together.
     """
     scores = check_matrix("scores", scores).astype(np.float64, copy=False)
     n, n_agents = scores.shape
@@ -107,20 +116,22 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 20
     if (shares < 0).any() or not np.isclose(shares.sum(), 1.0):
         raise ValueError(f"shares must be ≥ 0 and sum to 1; found {shares} with sum {shares.sum():.6g}")
     offsets = np.zeros(n_agents)
-    target = shares * n
-    tolerance = max(1.0, 1e-4 * n)
+    target = _whole_rows(shares, n)
     for _ in range(sweeps):
         got = np.bincount(route(scores, offsets), minlength=n_agents)
-        if np.abs(got - target).max() <= tolerance:
+        if (got == target).all():
             break
+        before = offsets.copy()
         for agent in np.argsort(-np.abs(got - target)):
             shifted = scores + offsets
             shifted[:, agent] = -np.inf
             needed = shifted.max(axis=1) - scores[:, agent]
-            offsets[agent] = -threshold_for_rate(-needed, shares[agent])
+            offsets[agent] = -threshold_for_rate(-needed, target[agent] / n)
             if not np.isfinite(offsets[agent]):
                 spread = np.ptp(needed) + 1.0
                 offsets[agent] = needed.max() + spread if offsets[agent] > 0 else needed.min() - spread
+        if np.array_equal(offsets, before):
+            break
     return _centred(offsets)
 
 
@@ -138,7 +149,7 @@ def offsets_for_costs(
         sweeps: most passes over the agents.
 
     Returns:
-        (K,) offsets with mean 0.
+        (K,) offsets: `start` itself if nothing beats it, else offsets with mean 0.
     """
     scores, costs = check_matrix("scores", scores).astype(np.float64, copy=False), check_costs(costs)
     check_same_rows(scores=scores, costs=costs)
@@ -166,9 +177,10 @@ def offsets_for_costs(
             high = sorted_needed[j] if j < n else sorted_needed[-1] + 2.0
             trial = offsets.copy()
             trial[agent] = low + 0.5 * (high - low)
+            trial = _centred(trial)  # before it is judged: rounding may turn a tie
             reached = costs[rows, route(scores, trial)].mean()
             if reached < best:
                 best, offsets = reached, trial
         if best >= before - 1e-12:
             break
-    return _centred(offsets)
+    return offsets

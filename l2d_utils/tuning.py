@@ -75,9 +75,15 @@ _RIDGE_ONLY = tuple(np.geomspace(1e-3, 10.0, 15).tolist())
 
 
 def grid(loss: str) -> list[dict[str, Any]]:
-    """15 settings of `DeferralRouter` for a preset: 3 ridge strengths × 5 parameters, or 15 ridge strengths."""
+    """15 settings of `DeferralRouter` for a preset: 3 ridge strengths × 5 parameters, or 15 ridge strengths.
+
+    Raises:
+        ValueError: unknown preset, or "mild_free", whose margins `search_margins` chooses.
+    """
     if loss not in PRESETS:
         raise ValueError(f"loss must be one of {sorted(PRESETS)}; found {loss!r}")
+    if loss == "mild_free":
+        raise ValueError("mild_free has no grid: its margins are found by search_margins")
     if loss in _FIVE_PARAMS:
         return [{"loss": loss, "loss_params": params, "l2": l2} for params in _FIVE_PARAMS[loss] for l2 in L2]
     return [{"loss": loss, "l2": l2} for l2 in _RIDGE_ONLY]

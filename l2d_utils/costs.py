@@ -9,7 +9,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows, check_weights
+from l2d_utils.validate import (
+    check_costs,
+    check_matrix,
+    check_per_agent,
+    check_positive,
+    check_same_rows,
+    check_weights,
+)
 
 
 def costs_from_predictions(

@@ -28,12 +28,16 @@ if "google.colab" in sys.modules:  # only there: fetch the book, leave Colab's o
     from importlib.util import find_spec
 
     book = "/content/{folder}"
+    address = "{repository}"
     if not os.path.isdir(book):
-        subprocess.run(["git", "clone", "--depth=1", "--branch={ref}", "{repository}", book], check=True)
-    wanted = {wanted}
+        subprocess.run(["git", "clone", "--depth=1", "--branch={ref}", address, book], check=True)
+    wanted = {{
+{wanted}
+    }}
     missing = [package for package, module in wanted.items() if find_spec(module) is None]
     if missing:
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", *missing], check=True)
+        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        subprocess.run([*install, *missing], check=True)
     sys.path.insert(0, book)
     os.chdir(f"{{book}}/notebooks")"""
 
@@ -109,10 +113,9 @@ def record_times(figures: Path, measured: dict[str, float]) -> None:
 
 def colab_cell(where: Address, root: Path = ROOT) -> str:
     pinned = pins(root)
-    wanted = {pinned[package]: module for package, module in COLAB_LACKS.items()}
-    literal = "{" + ", ".join(f'"{k}": "{v}"' for k, v in wanted.items()) + "}"
+    wanted = "\n".join(f'        "{pinned[package]}": "{module}",' for package, module in COLAB_LACKS.items())
     folder = where.slug.split("/")[-1]
-    return COLAB_CELL.format(folder=folder, ref=where.ref, repository=where.repository, wanted=literal)
+    return COLAB_CELL.format(folder=folder, ref=where.ref, repository=where.repository, wanted=wanted)
 
 
 def refresh(nb, name: str, where: Address, seconds: float | None = None, root: Path = ROOT):

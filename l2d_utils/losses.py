@@ -126,7 +126,8 @@ class _SumOverBlocks(torch.autograd.Function):
     """Σ_rows loss(scores[rows], rows), with the gradient taken block by block.
 
     Every loss here is a sum over rows, so a block's temporaries can be dropped before the next one starts: beyond
-    the gradient itself the memory does not grow with n.
+    the gradient itself the memory does not grow with n. The sum is float64 whatever the scores are: rounded to
+    float32 it would be too coarse for a line search.
     """
 
     @staticmethod
@@ -144,13 +145,13 @@ class _SumOverBlocks(torch.autograd.Function):
                 gradient[rows] = torch.autograd.grad(value, block)[0]
             total += value.detach()
         ctx.save_for_backward(gradient)
-        return total.to(scores)
+        return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad, None
+        return gradient * grad.to(gradient), None
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -165,6 +166,11 @@ def comp_sum(margin: Tensor, q: float = 0.0, focusing: float = 0.0) -> Tensor:
     log_p = logsigmoid(margin)
     loss = -log_p if q == 0 else torch.expm1(q * log_p) / -q
     return loss * torch.exp(focusing * logsigmoid(-margin)) if focusing else loss
+
+
+def _check_shape(scores: Tensor, weights: Tensor) -> None:
+    if scores.shape != weights.shape:
+        raise ValueError(f"scores must have shape {tuple(weights.shape)}, as the weights; found {tuple(scores.shape)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,12 +199,13 @@ class PairLoss:
     def __call__(self, scores: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """Mean loss of `scores` (b, K), which belong to the training rows `rows`."""
         weights = self.weights[rows]
+        _check_shape(scores, weights)
 
         def block_loss(block: Tensor, here: slice) -> Tensor:
             margin = (
                 soft_margins(torch.addcmul(self.offset, block, self.scale), self.margins) - self.shift / self.margins
             )
-            return (comp_sum(margin.t(), self.q, self.focusing) * weights[here].t()).sum()
+            return (comp_sum(margin.t(), self.q, self.focusing) * weights[here].t()).sum(dtype=torch.float64)
 
         return _SumOverBlocks.apply(scores, block_loss) / len(scores)
 
@@ -217,9 +224,10 @@ class OneVsAll:
     def __call__(self, scores: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
         """Mean loss of `scores` (b, K), which belong to the training rows `rows`."""
         weights, negatives = self.weights[rows], self.negatives[rows]
+        _check_shape(scores, weights)
 
         def block_loss(block: Tensor, here: slice) -> Tensor:
-            return -(weights[here] * logsigmoid(block) + negatives[here] * logsigmoid(-block)).sum()
+            return -(weights[here] * logsigmoid(block) + negatives[here] * logsigmoid(-block)).sum(dtype=torch.float64)
 
         return _SumOverBlocks.apply(scores, block_loss) / len(scores)
 
@@ -256,11 +264,11 @@ def pair_loss(
             raise ValueError(f"{name} must be a finite number ≥ 0; found {value}")
 
     def per_agent(name: str, value: ArrayLike, positive: bool = False) -> Tensor:
-        return torch.from_numpy(check_per_agent(name, value, n_agents, positive=positive))
+        return torch.from_numpy(np.array(check_per_agent(name, value, n_agents, positive=positive)))
 
     return PairLoss(
         # agent-major storage, as in _SoftMargins; the shape stays (n, K)
-        weights=torch.from_numpy(np.ascontiguousarray(weights.T)).t(),
+        weights=torch.from_numpy(np.array(weights.T, order="C")).t(),
         margins=per_agent("margins", margins, positive=True),
         scale=per_agent("scale", scale),
         offset=per_agent("offset", offset),
@@ -395,18 +403,21 @@ def one_vs_all(costs: ArrayLike) -> OneVsAll:
     """
     costs = check_costs(costs)
     weights = torch.from_numpy(reward_weights(costs))
-    return OneVsAll(weights, torch.from_numpy(costs), torch.zeros(costs.shape[1], dtype=torch.float64))
+    return OneVsAll(weights, torch.from_numpy(np.array(costs, order="C")), torch.zeros(costs.shape[1], dtype=torch.float64))
 
 
 def dr_cpe(costs: ArrayLike, temperature: float = 1.0, q: float = 0.0) -> PairLoss:
     """Softmax class-probability estimation among K KL ideals: W = exp(−c_k/λ)/Z_k.  [paper, form reconstructed]
 
-    The population minimiser is s_k = log Q_k + const. Routing by argmax s_k alone would compare *normalised*
+    The population minimiser is s_k = log Q_k/(1 − q) + const. Routing by argmax s_k alone would compare *normalised*
     densities, and so punish the agents that are good everywhere; Chow's rule at price 0 compares
-    log Q_k + log Z_k. `decision_offset` = log Z_k puts that back.
+    log Q_k + log Z_k. `decision_offset` = log Z_k/(1 − q) puts that back. At q ≥ 1 the scores no longer hold the
+    ratio (all mass goes to the largest Q_k), so q must be below 1.
     """
+    if not 0 <= q < 1:
+        raise ValueError(f"q must lie in [0, 1) for density ratios; found {q}")
     log_density, log_normaliser = kl_log_density(check_costs(costs), temperature)
-    return pair_loss(np.exp(log_density), decision_offset=log_normaliser - log_normaliser.mean(), q=q)
+    return pair_loss(np.exp(log_density), decision_offset=(log_normaliser - log_normaliser.mean()) / (1.0 - q), q=q)
 
 
 def margin_dr_cpe(

@@ -12,6 +12,7 @@ import inspect
 import itertools
 import json
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +69,7 @@ class Scorer(torch.nn.Module):
 
     def penalty(self) -> Tensor:
         """½ Σ ‖weights‖², biases free."""
-        return 0.5 * sum(layer.weight.square().sum() for layer in self.layers)
+        return 0.5 * sum(layer.weight.square().sum(dtype=torch.float64) for layer in self.layers)
 
 
 def _minimise(scorer: Scorer, x: Tensor, loss, l2: float, max_iter: int, tol: float) -> tuple[int, bool]:
@@ -83,8 +84,8 @@ def _minimise(scorer: Scorer, x: Tensor, loss, l2: float, max_iter: int, tol: fl
         return float(total.detach()), flat.detach().cpu().numpy().astype(np.float64)
 
     start = torch.nn.utils.parameters_to_vector(parameters).detach().cpu().numpy().astype(np.float64)
-    # float32 values carry about 1e-7 of rounding: asking for more would only make the line search fail.
-    ftol = 1e-12 if x.dtype == torch.float64 else 1e-7
+    # float32 scores carry about 1e-7 of rounding: asking for much more would only make the line search fail.
+    ftol, tol = (1e-12, tol) if x.dtype == torch.float64 else (1e-8, max(tol, 1e-4))
     result = minimize(
         value_and_gradient, start, jac=True, method="L-BFGS-B",
         options={"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": ftol, "gtol": tol, "maxcor": 20},
@@ -95,18 +96,27 @@ def _minimise(scorer: Scorer, x: Tensor, loss, l2: float, max_iter: int, tol: fl
     return int(result.nit), result.status == 0
 
 
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature (1 for a constant one), by blocks that fit a cache."""
+    mean = sum(block.sum(dim=0).double() for block in x.split(4096)) / len(x)
+    centre = mean.to(x)
+    variance = sum((block - centre).square_().sum(dim=0).double() for block in x.split(4096)) / len(x)
+    scale = variance.sqrt()
+    # a constant feature may show rounding noise in place of 0
+    scale[scale <= 10 * torch.finfo(x.dtype).eps * mean.abs()] = 1.0
+    return centre, scale.to(x)
+
+
 class _ScorerEstimator(BaseEstimator):
     """What the two trained estimators share: fitting a `Scorer` and applying it."""
 
     def _fit_scorer(self, X: NDArray, loss, n_outputs: int) -> None:
-        x = torch.from_numpy(np.ascontiguousarray(X))
-        mean, scale = X.mean(axis=0, dtype=np.float64), X.std(axis=0, dtype=np.float64)
-        scale[scale <= 1e-12 * np.abs(mean)] = 1.0
-        scale[scale == 0] = 1.0
+        x = _tensor(X)
+        mean, scale = _moments(x)
         self.n_features_in_ = X.shape[1]
         self.scorer_ = Scorer(
-            torch.from_numpy(mean).to(x),
-            torch.from_numpy(scale).to(x),
+            mean,
+            scale,
             tuple(self.hidden),
             n_outputs,
             self.random_state,
@@ -129,7 +139,7 @@ class _ScorerEstimator(BaseEstimator):
         X = check_matrix("X", X, columns=self.n_features_in_)
         with torch.no_grad():
             dtype = self.scorer_.mean.dtype
-            return self.scorer_(torch.from_numpy(np.ascontiguousarray(X)).to(dtype)).numpy().astype(np.float64)
+            return self.scorer_(_tensor(X).to(dtype)).numpy().astype(np.float64)
 
 
 class DeferralRouter(_ScorerEstimator):
@@ -170,9 +180,10 @@ class DeferralRouter(_ScorerEstimator):
         if self.loss not in PRESETS:
             raise ValueError(f"loss must be one of {sorted(PRESETS)}; found {self.loss!r}")
         preset, params = PRESETS[self.loss], dict(self.loss_params or {})
-        unknown = set(params) - set(inspect.signature(preset.build).parameters)
-        if unknown:
-            raise ValueError(f"loss_params of {self.loss!r} has unknown names {sorted(unknown)}")
+        try:
+            inspect.signature(preset.build).bind(costs, **params)
+        except TypeError as error:
+            raise ValueError(f"loss_params of {self.loss!r}: {error}") from None
         table = cross_fitted_costs(X, costs, self.l2, self.random_state) if preset.expected_costs else costs
         objective = to_tensor_type(preset.build(table, **params), torch.empty(0, dtype=_torch_dtype(X)))
         row_weight = float(objective.weights.sum() / len(X))
@@ -326,6 +337,11 @@ def cross_fitted_costs(X: ArrayLike, costs: ArrayLike, l2: float, random_state: 
     return np.clip(estimate, costs.min(), costs.max())
 
 
+def _tensor(X: NDArray) -> Tensor:
+    # torch shares numpy's memory, and warns where that is read-only (a data frame's, a memory map's)
+    return torch.from_numpy(np.require(X, requirements=["C", "W"]))
+
+
 def _torch_dtype(X: NDArray) -> torch.dtype:
     return torch.float32 if X.dtype == np.float32 else torch.float64
 
@@ -364,10 +380,14 @@ def load(path: str | Path) -> DeferralRouter | DensityRatioScorer:
     """Read a router that `save` wrote.
 
     Raises:
-        ValueError: not such a file.
+        ValueError: not such a file, or a damaged one.
+        FileNotFoundError: no file.
     """
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+    try:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no router file, or damaged: {error}") from error
     header = json.loads(str(arrays["header"])) if "header" in arrays else {}
     if header.get("format") != FORMAT or header.get("class") not in _SAVED:
         raise ValueError(f"{path} is no router of format {FORMAT}; its header is {header or 'missing'}")

@@ -17,7 +17,7 @@ from l2d_utils.reproduce import badges, notebooks
 
 ROOT = notebooks.ROOT
 # Where conda-forge names a package otherwise.
-CONDA_NAMES = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base"}
+CONDA_NAMES = {"torch": "pytorch-cpu", "matplotlib": "matplotlib-base", "seaborn": "seaborn-base"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -67,7 +67,7 @@ def test_conda_environment_has_the_ranges_of_pyproject():
     conda = {re.split(r"[<>=]", d)[0]: d for d in environment["dependencies"] if isinstance(d, str)}
     (pip,) = [d["pip"] for d in environment["dependencies"] if isinstance(d, dict)]
     assert conda["python"] in ("python=3.11", "python=3.12")
-    for requirement in _requirements("lab"):
+    for requirement in _requirements("lab", "test"):
         if str(requirement) in pip:
             continue
         name = CONDA_NAMES.get(requirement.name, requirement.name)

@@ -286,7 +286,7 @@ def test_heatmap_marks_the_significant_cells_and_frames_the_lowest():
     assert len(ax.texts) == len(frame)
     lowest = frame.loc[frame["value"].idxmin()]
     x, y = ax.patches[0].get_xy()[:-1].mean(axis=0)
-    assert (x, y) == pytest.approx((lowest["col"] * 4, lowest["row"]))
+    assert (x, y) == pytest.approx((lowest["col"] * 4 + 0.5, lowest["row"] + 0.5))
 
 
 @pytest.mark.parametrize("n", [1, 4, 12])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, ListedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
@@ -127,37 +128,26 @@ def heatmap(
         table = (
             part.pivot(index=rows, columns=cols, values=value).reindex(index=down, columns=across).to_numpy()
         )
-        edges = np.arange(len(across) + 1) - 0.5, np.arange(len(down) + 1) - 0.5
         limits = {"norm": norm} if norm else {"vmin": low, "vmax": high}
-        mesh = ax.pcolormesh(
-            *edges, np.ma.masked_invalid(table), cmap=color_map, edgecolors=FACE, linewidth=1.5, **limits
-        )
+        texts = np.vectorize(lambda v: _cell_text(v, fmt), otypes=[str])(table)
+        seaborn.heatmap(
+            table, mask=~np.isfinite(table), ax=ax, cmap=color_map, cbar=False, linewidths=1.5, linecolor=FACE,
+            annot=texts if annotate else None, fmt="", annot_kws={"fontsize": 11}, **limits,
+        )  # fmt: skip
+        mesh = ax.collections[0]
         ax.grid(False)
-        ax.spines[:].set_visible(False)
         ax.set_facecolor("#EEF0F2")
-        ax.tick_params(length=0)
-        ax.set_xticks(range(len(across)), [_level(v) for v in across])
-        ax.set_yticks(range(len(down)), [_level(v) for v in down])
+        ax.tick_params(length=0, rotation=0)
+        ax.set_xticks(np.arange(len(across)) + 0.5, [_level(v) for v in across])
+        ax.set_yticks(np.arange(len(down)) + 0.5, [_level(v) for v in down])
+        ax.set_ylim(0, len(down))
         if max(len(_level(v)) for v in across) > 11 * cell:
             ax.tick_params(axis="x", rotation=35)
         ax.set_title(plain(name))
-        if annotate:
-            for i, j in zip(*np.nonzero(np.isfinite(table)), strict=True):
-                red, green, blue, _ = mesh.cmap(mesh.norm(table[i, j]))
-                dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.52
-                ax.text(
-                    j,
-                    i,
-                    _cell_text(table[i, j], fmt),
-                    ha="center",
-                    va="center",
-                    fontsize=11,
-                    color=FACE if dark else INK,
-                )
         if significant:
             marks = part[part[significant].astype(bool)]
-            x = np.array([across.index(v) for v in marks[cols]], dtype=float) + 0.5
-            y = np.array([down.index(v) for v in marks[rows]], dtype=float) + 0.5
+            x = np.array([across.index(v) for v in marks[cols]], dtype=float) + 1.0
+            y = np.array([down.index(v) for v in marks[rows]], dtype=float) + 1.0
             inset = min(0.2, 0.085 / cell)
             ax.plot(
                 x - inset,
@@ -174,7 +164,7 @@ def heatmap(
             i, j = np.unravel_index(pick(table), table.shape)
             ax.add_patch(
                 Polygon(
-                    [(j - 0.48, i - 0.46), (j + 0.48, i - 0.46), (j + 0.48, i + 0.46), (j - 0.48, i + 0.46)],
+                    [(j + 0.02, i + 0.04), (j + 0.98, i + 0.04), (j + 0.98, i + 0.96), (j + 0.02, i + 0.96)],
                     fill=False,
                     edgecolor=INK,
                     linewidth=2.4,

@@ -403,7 +403,7 @@ def one_vs_all(costs: ArrayLike) -> OneVsAll:
     """
     costs = check_costs(costs)
     weights = torch.from_numpy(reward_weights(costs))
-    return OneVsAll(weights, torch.from_numpy(np.array(costs, order="C")), torch.zeros(costs.shape[1], dtype=torch.float64))
+    return OneVsAll(weights, torch.from_numpy(costs.copy()), torch.zeros(costs.shape[1], dtype=torch.float64))
 
 
 def dr_cpe(costs: ArrayLike, temperature: float = 1.0, q: float = 0.0) -> PairLoss:

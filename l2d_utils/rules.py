@@ -64,7 +64,8 @@ def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
     if deferred == n:
         return -np.inf
     above, below = scores[deferred - 1], scores[deferred]
-    middle = below + 0.5 * (above - below)
+    with np.errstate(invalid="ignore"):  # −inf beside +inf
+        middle = 0.5 * below + 0.5 * above
     return float(middle) if below < middle <= above else float(above)
 
 

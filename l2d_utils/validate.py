@@ -12,13 +12,15 @@ from numpy.typing import ArrayLike, NDArray
 def check_matrix(name: str, values: ArrayLike, *, columns: int | None = None) -> NDArray:
     """Return `values` as a finite floating (n, d) array with n ≥ 1; float32 stays float32, all else is float64.
 
+    An array that is already so is returned as it is, not copied: callers must not write into it.
+
     Raises:
         ValueError: not two-dimensional, no rows, wrong number of columns, or NaN or infinity in a named row.
     """
     array = np.asarray(values)
     if array.dtype != np.float32:
         try:
-            array = array.astype(np.float64)
+            array = array.astype(np.float64, copy=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name} must be numeric; found dtype {array.dtype}") from error
     if array.ndim != 2:
@@ -28,7 +30,9 @@ def check_matrix(name: str, values: ArrayLike, *, columns: int | None = None) ->
     if columns is not None and array.shape[1] != columns:
         raise ValueError(f"{name} must have {columns} columns; found {array.shape[1]}")
     # One sum sees every NaN and infinity without an (n, d) temporary; overflow alone is settled by the slow path.
-    if not np.isfinite(array.sum()) and not np.isfinite(array).all():
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = array.sum()
+    if not np.isfinite(total) and not np.isfinite(array).all():
         row, column = np.argwhere(~np.isfinite(array))[0]
         raise ValueError(f"{name} must be finite; row {row}, column {column} is {array[row, column]}")
     return array

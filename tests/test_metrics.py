@@ -56,8 +56,17 @@ def test_bounds_against_brute_force(pair):
     assert costs.mean(axis=0)[m.best_single(costs)] == costs.mean(axis=0).min()
 
 
-@pytest.mark.parametrize("routes, message", [([0, 2], "row 1 is 2"), ([-1, 0], "row 0 is -1"), ([0.5, 0], "row 0 is 0.5"),
-                                             ([0], "n = 2"), ([[0, 1]], "n = 2"), ([np.nan, 0], "row 0 is nan")])  # fmt: skip
+@pytest.mark.parametrize(
+    "routes, message",
+    [
+        ([0, 2], "row 1 is 2"),
+        ([-1, 0], "row 0 is -1"),
+        ([0.5, 0], "row 0 is 0.5"),
+        ([np.nan, 0], "row 0 is nan"),
+        ([0], "n = 2"),
+        ([[0, 1]], "n = 2"),
+    ],
+)
 def test_bad_routes(routes, message):
     with pytest.raises(ValueError, match=message):
         m.deferral_loss(np.ones((2, 2)), routes)
@@ -82,9 +91,7 @@ def test_deferral_curve_is_the_mean_over_tie_breaks(triple):
     """Brute force over every order that the scores allow, so a tied block is shared out evenly."""
     scores, model, expert = (a[:5] for a in triple)
     n = len(scores)
-    orders = [
-        o for o in itertools.permutations(range(n)) if all(scores[a] >= scores[b] for a, b in itertools.pairwise(o))
-    ]
+    orders = [o for o in itertools.permutations(range(n)) if (np.diff(scores[list(o)]) <= 0).all()]
     cost = [
         np.mean([(model.sum() + sum((expert - model)[list(o[:i])])) / n for o in orders]) for i in range(n + 1)
     ]  # fmt: skip

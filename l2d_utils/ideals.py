@@ -50,9 +50,11 @@ def kl_log_density(
         ValueError: λ ≤ 0, costs not finite, p no distribution.
     """
     costs = check_matrix("costs", costs).astype(np.float64, copy=False)
-    energy = -costs / check_positive("temperature", temperature)
-    log_normaliser = logsumexp(energy + _log_probabilities(p, len(costs))[:, None], axis=0)
-    return energy - log_normaliser, log_normaliser
+    # measured from the smallest cost, so that a tiny λ does not swamp the differences
+    least, temperature = costs.min(axis=0), check_positive("temperature", temperature)
+    energy = (least - costs) / temperature
+    log_mass = logsumexp(energy + _log_probabilities(p, len(costs))[:, None], axis=0)
+    return energy - log_mass, log_mass - least / temperature
 
 
 def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLike | None = None) -> NDArray[np.float64]:

@@ -26,19 +26,16 @@ def reference_loss(
     return total / n
 
 
-def cube(agents_first):
-    """All 0-1 cost rows for that many agents."""
-    return np.array(np.meshgrid(*[[0.0, 1.0]] * agents_first, indexing="ij")).reshape(agents_first, -1).T
+def tabular_problem(rng, *, points=40, outcomes=8, n_agents=3, zero_one=False):
+    """(support index (n,), costs (n, K), expected costs (points, K)): each outcome of a point is equally likely.
 
-
-def tabular_problem(rng, *, points=25, outcomes=6, n_agents=3, zero_one=False):
-    """(support index (n,), costs (n, K), expected costs (points, K)): each outcome of a point is equally likely."""
-    shape = (points, outcomes, n_agents)
+    The agents are imbalanced, the first the best, and yet each is the best at some points.
+    """
+    shape, worse = (points, outcomes, n_agents), np.linspace(0.3, 1.7, n_agents)
     if zero_one:
-        costs = (rng.random(shape) < rng.beta(1.0, 1.0, size=(points, 1, n_agents))).astype(float)
+        costs = (rng.random(shape) < rng.random((points, 1, n_agents)) ** (1.0 / worse)).astype(float)
     else:
-        costs = rng.gamma(0.5, 1.0, size=shape)
-        costs *= np.minimum(1.0, 4.0 / costs)
+        costs = np.minimum(rng.gamma(0.5, 1.0, size=shape) * worse, 1.5)
     return np.repeat(np.arange(points), outcomes), costs.reshape(-1, n_agents), costs.mean(axis=1)
 
 

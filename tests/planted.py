@@ -53,7 +53,7 @@ def minimise_table(value_and_gradient, shape, *, ridge=0.0):
         return value + 0.5 * ridge * flat @ flat, gradient.ravel() + ridge * flat
 
     start = np.zeros(int(np.prod(shape)))
-    options = {"maxiter": 3000, "maxfun": 6000, "ftol": 1e-15, "gtol": 1e-10, "maxcor": 30}
+    options = {"maxiter": 3000, "maxfun": 6000, "ftol": 1e-15, "gtol": 1e-9, "maxcor": 30}
     return minimize(objective, start, jac=True, method="L-BFGS-B", options=options).x.reshape(shape)
 
 

@@ -1,0 +1,112 @@
+"""Post-hoc scorers: what each estimates, that none sees the expert, and what the measurements say at their limits."""
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+from l2d_utils import posthoc, results
+from l2d_utils.routers import DensityRatioScorer
+
+GRID = {"temperatures": (3.0, 0.3), "ridges": (0.03,)}
+
+
+def made_up(n=600, seed=0):
+    """A weak model and an expert that is right on classes 0..2 only."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 6, n)
+    penultimate = rng.standard_normal((n, 6)) + np.eye(6)[labels] * 2
+    base = {"logits": penultimate + rng.standard_normal((n, 6)), "features": penultimate}
+    answer = np.where(labels < 3, labels, rng.integers(0, 6, n))
+    return posthoc.sample(base, {"logits": np.where(labels < 3, 4, 1)[:, None] * np.eye(6)[answer]}, labels)
+
+
+ROWS = made_up()
+TRAIN, VALIDATION, TEST = ROWS.at(np.arange(250)), ROWS.at(np.arange(250, 400)), ROWS.at(np.arange(400, 600))
+
+
+def test_features_hold_softmax_and_its_uncertainties():
+    p = np.array([[0.7, 0.2, 0.1], [1 / 3, 1 / 3, 1 / 3], [1.0, 0.0, 0.0]])
+    X = posthoc.features(np.arange(6.0).reshape(3, 2), p)
+    np.testing.assert_allclose(X[:, :2], np.arange(6.0).reshape(3, 2))
+    np.testing.assert_allclose(X[:, 2:5], p)
+    np.testing.assert_allclose(X[:, 5], [0.3, 2 / 3, 0.0])
+    np.testing.assert_allclose(X[:, 6], [-(p[0] * np.log(p[0])).sum(), np.log(3), 0.0])
+    np.testing.assert_allclose(X[:, 7], [0.5, 1.0, 0.0], atol=1e-15)
+    with pytest.raises(ValueError, match="row 1"):
+        posthoc.features(np.zeros((2, 1)), [[0.5, 0.5], [0.5, 0.6]])
+    with pytest.raises(ValueError, match="same number of rows"):
+        posthoc.features(np.zeros((3, 1)), [[0.5, 0.5], [0.5, 0.5]])
+
+
+@pytest.mark.parametrize("method", posthoc.METHODS)
+def test_scores_are_one_per_row_and_need_only_features(method):
+    chosen = posthoc.choose(method, TRAIN, VALIDATION, **GRID)
+    assert len(chosen.areas) == (1 if method in posthoc.UNTRAINED else 2)
+    assert posthoc.curve(chosen.score, VALIDATION).area == min(chosen.areas)
+    values = chosen.score(TEST.X)
+    assert values.shape == (200,) and np.isfinite(values).all()
+    np.testing.assert_allclose(chosen.score(TEST.X[7:9]), values[7:9], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", [*posthoc.BASELINES, *posthoc.DENSITY_RATIOS])
+def test_learned_scores_find_the_expert_and_confidence_does_not(method):
+    gain = posthoc.gap_closed(posthoc.choose(method, TRAIN, VALIDATION, **GRID).score(TEST.X), *TEST.costs.T)
+    blind = posthoc.gap_closed(posthoc.confidence(TRAIN)(TEST.X), *TEST.costs.T)
+    assert gain > max(blind, 0) + 0.05
+
+
+def test_equal_number_of_settings():
+    sizes = {m: len(posthoc.settings_of(m, (1, 2, 3), (0.1, 1, 10))) for m in posthoc.METHODS}
+    assert {sizes[m] for m in (*posthoc.BASELINES, *posthoc.DENSITY_RATIOS)} == {9}
+    with pytest.raises(ValueError, match="method must be one of"):
+        posthoc.settings_of("luck", (1,), (1,))
+
+
+def test_diff_01_is_dr_cpe_with_the_square_loss_at_large_temperature():
+    """ω_m − ω_h → (c_h − c_m + const)/λ and ω_m + ω_h → 2: the same regression, up to scale and offset."""
+    a = posthoc.fit("diff_01", TRAIN, l2=0.1)(TEST.X)
+    # DR-CPE adds l2·½‖weights‖² to mean (target − s)², the ridge l2·‖weights‖²: hence twice the strength
+    scorer = DensityRatioScorer("square", temperature=100.0, l2=0.2, tol=1e-12).fit(TRAIN.X, TRAIN.costs)
+    b = 200 * scorer.decision_function(TEST.X)
+    np.testing.assert_allclose(b - b.mean(), a - a.mean(), atol=0.01)
+    assert kendalltau(a, b).statistic > 0.98
+
+
+def test_linear_plug_in_would_be_diff_01_and_the_logistic_one_is_a_probability_difference():
+    score = posthoc.fit("plug_in", TRAIN, l2=1e-3)(TRAIN.X)
+    assert (np.abs(score) <= 1).all()
+    # logistic regression with an intercept reproduces the mean error of each agent on its training rows
+    np.testing.assert_allclose(score.mean(), TRAIN.costs @ [1, -1] @ np.ones(len(score)) / len(score), atol=2e-3)
+    always = TRAIN._replace(expert=np.eye(6)[TRAIN.labels])
+    with pytest.raises(ValueError, match="expert has cost 0 on all rows"):
+        posthoc.plug_in(always, 0.1)
+
+
+def test_random_and_oracle_close_nothing_and_everything():
+    numbers = posthoc.measure(posthoc.random(TRAIN), VALIDATION, TEST, (0.3,))
+    assert numbers["gap_closed"] == pytest.approx(0, abs=1e-12)
+    assert numbers["area"] == pytest.approx(1 - TEST.costs.mean())
+    bound = posthoc.measure(posthoc.oracle(TEST), TEST, TEST, (0.3,))
+    assert bound["gap_closed"] == pytest.approx(1)
+    assert bound["accuracy/0.3"] >= numbers["accuracy/0.3"]
+
+
+def test_transfer_is_exact_on_the_rows_that_set_the_threshold():
+    score = posthoc.fit("diff_prob", TRAIN, l2=0.1)
+    numbers = posthoc.measure(score, TEST, TEST, (0.1, 0.5))
+    for rate in (0.1, 0.5):
+        assert numbers[f"got/{rate}"] == pytest.approx(rate)
+        assert numbers[f"transferred/{rate}"] == pytest.approx(numbers[f"accuracy/{rate}"])
+
+
+def test_study_records_and_ranks():
+    methods = ("confidence", "diff_01", "dr_cpe_joint")
+    records, curves = posthoc.study(methods, TRAIN, VALIDATION, TEST, rates=(0.2,), points=11, **GRID)
+    frame = results.tidy(records, setting="made up", seed=0)
+    assert set(curves["method"]) == {*methods, "oracle"} and len(curves) == 44
+    ends = curves[curves["rate"].isin([0, 1])].groupby("rate")["accuracy"]
+    assert (ends.max() - ends.min() < 1e-12).all()
+    table = posthoc.ranks(frame, methods)
+    assert sorted(table["made up"]) == [1, 2, 3] and table["worst"].is_monotonic_increasing
+    with pytest.raises(ValueError, match="every method in every setting"):
+        posthoc.ranks(frame.assign(metric="other"), methods)

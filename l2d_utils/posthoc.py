@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from l2d_utils.costs import costs_from_predictions
-from l2d_utils.metrics import DeferralCurve, deferral_curve, gap_closed
+from l2d_utils.metrics import DeferralCurve, deferral_curve, gap_closed, interval, paired
 from l2d_utils.routers import DeferralRouter, DensityRatioScorer
 from l2d_utils.rules import threshold_for_rate
 from l2d_utils.validate import check_matrix, check_same_rows
@@ -306,37 +306,85 @@ def study(
     temperatures: Sequence[float],
     ridges: Sequence[float],
     rates: Sequence[float],
-    points: int = 51,
-) -> tuple[list[dict[str, Any]], pd.DataFrame]:
+    points: int = 21,
+) -> list[dict[str, Any]]:
     """All methods and the oracle on one division of the rows; settings as in `settings_of`.
 
     Returns:
-        Records (split, method, metric, value) for `results.tidy`: test numbers of `measure` (for the oracle area and
-        accuracy only), validation area and chosen settings, and the accuracy of the two agents (method
-        "best_single": the better one on validation). Curves on an even grid of `points` rates: method, rate,
-        accuracy.
+        Records (split, method, metric, value) for `results.tidy`. On test: the numbers of `measure` (for the oracle
+        those without a threshold), curve/r (system accuracy on an even grid of `points` rates), and the accuracy of
+        the two agents (method "best_single": the better one on validation). On validation: area, and chosen settings.
     """
     grid = np.linspace(0, 1, points)
-    records, lines = [], []
+    records = []
 
     def add(method: str, numbers: Mapping[str, float], split: str = "test") -> None:
         records.extend({"split": split, "method": method, "metric": k, "value": float(v)} for k, v in numbers.items())
 
+    def add_curve(method: str, score: Score) -> None:
+        values = 1 - curve(score, test).cost_at(grid)
+        add(method, {f"curve/{r:.4g}": v for r, v in zip(grid, values, strict=True)})
+
     for method in methods:
         choice = choose(method, train, validation, temperatures, ridges)
         add(method, measure(choice.score, validation, test, rates))
-        chosen = {f"chosen/{k}": v for k, v in choice.settings.items()}
-        add(method, {"area": 1 - min(choice.areas), **chosen}, "validation")
-        lines.append((method, 1 - curve(choice.score, test).cost_at(grid)))
-    bound = curve(oracle(test), test)
-    add("oracle", {"area": 1 - bound.area, "gap_closed": 1.0})
-    add("oracle", {f"accuracy/{r:g}": 1 - bound.cost_at(r) for r in rates})
-    lines.append(("oracle", 1 - bound.cost_at(grid)))
+        add_curve(method, choice.score)
+        add(method, {"area": 1 - min(choice.areas)}, "validation")
+        add(method, {f"chosen/{k}": v for k, v in choice.settings.items()}, "validation")
+    bound = measure(oracle(test), test, test, rates)
+    add("oracle", {k: v for k, v in bound.items() if not k.startswith(("got", "transferred"))})
+    add_curve("oracle", oracle(test))
     accuracy = 1 - test.costs.mean(axis=0)
     best = int(validation.costs.mean(axis=0).argmin())
     add("best_single", {"accuracy": accuracy[best], "accuracy/model": accuracy[0], "accuracy/expert": accuracy[1]})
-    frames = [pd.DataFrame({"method": name, "rate": grid, "accuracy": values}) for name, values in lines]
-    return records, pd.concat(frames, ignore_index=True)
+    return records
+
+
+# ---------------------------------------------------------------- tables from tidy rows
+
+
+def _test_rows(frame: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    """Test rows of the metrics prefix/number, with the number as the column `rate`."""
+    rows = frame[(frame["split"] == "test") & frame["metric"].str.startswith(prefix + "/")]
+    if rows.empty:
+        raise ValueError(f"frame has no test rows of {prefix}/…")
+    return rows.assign(rate=rows["metric"].str.removeprefix(prefix + "/").astype(float))
+
+
+def curve_table(frame: pd.DataFrame, metric: str = "curve") -> pd.DataFrame:
+    """Deferral curves with their 95 % bands over seeds: setting, method, x (rate), y (accuracy), low, high.
+
+    frame: TIDY rows of `study`, one setting per value of `setting`.
+    """
+    found = []
+    for (setting, method, rate), rows in _test_rows(frame, metric).groupby(["setting", "method", "rate"], sort=False):
+        mean, low, high = interval(rows["value"])
+        found.append({"setting": setting, "method": method, "x": rate, "y": mean, "low": low, "high": high})
+    return pd.DataFrame(found)
+
+
+def transfer_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rate asked on validation against rate got on test: setting, method, seed, asked, got, off (got − asked)."""
+    rows = _test_rows(frame, "got")
+    table = rows.rename(columns={"rate": "asked", "value": "got"})[["setting", "method", "seed", "asked", "got"]]
+    return table.assign(off=table["got"] - table["asked"]).reset_index(drop=True)
+
+
+def against_best(frame: pd.DataFrame, methods: Sequence[str], rivals: Sequence[str]) -> pd.DataFrame:
+    """Paired difference of the share of the gap closed, method minus best rival, in every setting.
+
+    The best rival is the one with the largest mean on test: the hardest comparison, in the rivals' favour.
+    Columns setting, method, rival, mean, low, high.
+    """
+    rows = frame[(frame["metric"] == "gap_closed") & (frame["split"] == "test")]
+    found = []
+    for setting, part in rows.groupby("setting", sort=False):
+        table = part.pivot(index="seed", columns="method", values="value")
+        rival = str(table[list(rivals)].mean().idxmax())
+        for method in methods:
+            difference = paired(table[method], table[rival])
+            found.append({"setting": setting, "method": method, "rival": rival, **difference._asdict()})
+    return pd.DataFrame(found)
 
 
 def ranks(frame: pd.DataFrame, methods: Sequence[str], metric: str = "gap_closed") -> pd.DataFrame:

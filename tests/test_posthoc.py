@@ -1,6 +1,7 @@
 """Post-hoc scorers: what each estimates, that none sees the expert, and what the measurements say at their limits."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
@@ -99,14 +100,27 @@ def test_transfer_is_exact_on_the_rows_that_set_the_threshold():
         assert numbers[f"transferred/{rate}"] == pytest.approx(numbers[f"accuracy/{rate}"])
 
 
-def test_study_records_and_ranks():
+def test_study_and_its_tables():
     methods = ("confidence", "diff_01", "dr_cpe_joint")
-    records, curves = posthoc.study(methods, TRAIN, VALIDATION, TEST, rates=(0.2,), points=11, **GRID)
-    frame = results.tidy(records, setting="made up", seed=0)
+    frames = []
+    for seed in (0, 1):
+        rows = np.random.default_rng(seed).permutation(400)
+        parts = ROWS.at(rows[:250]), ROWS.at(rows[250:]), TEST
+        records = posthoc.study(methods, *parts, rates=(0.2,), points=11, **GRID)
+        frames.append(results.tidy(records, setting="made up", seed=seed))
+    frame = pd.concat(frames)
+    curves = posthoc.curve_table(frame)
     assert set(curves["method"]) == {*methods, "oracle"} and len(curves) == 44
-    ends = curves[curves["rate"].isin([0, 1])].groupby("rate")["accuracy"]
+    ends = curves[curves["x"].isin([0, 1])].groupby("x")["y"]
     assert (ends.max() - ends.min() < 1e-12).all()
+    np.testing.assert_allclose(1 - TEST.costs.mean(axis=0), ends.mean())
+    off = posthoc.transfer_table(frame)
+    assert set(off["asked"]) == {0.2} and np.allclose(off["off"], off["got"] - 0.2) and len(off) == 6
     table = posthoc.ranks(frame, methods)
     assert sorted(table["made up"]) == [1, 2, 3] and table["worst"].is_monotonic_increasing
+    versus = posthoc.against_best(frame, ["dr_cpe_joint", "diff_01"], ["confidence", "diff_01"])
+    assert (versus["rival"] == "diff_01").all() and versus.loc[1, "mean"] == 0
     with pytest.raises(ValueError, match="every method in every setting"):
         posthoc.ranks(frame.assign(metric="other"), methods)
+    with pytest.raises(ValueError, match="no test rows of curve"):
+        posthoc.curve_table(frame.assign(split="validation"))

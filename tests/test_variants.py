@@ -111,7 +111,7 @@ def toy_net(n_outputs, mean, std):
 def test_agent_outputs_learn_the_labels_given_and_are_cached(tmp_path):
     data, out = toy_images(), np.arange(50, 60)
     given = variants.clean(data.labels, np.arange(50), 2)
-    settings = {"epochs": 20, "batch_size": 10, "lr": 0.05, "dtype": torch.float64}
+    settings = {"epochs": 10, "batch_size": 10, "lr": 0.05, "dtype": torch.float64}
     calls = []
 
     def network(**arguments):

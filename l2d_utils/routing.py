@@ -23,7 +23,8 @@ from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
 
 from l2d_utils import tuning
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
-from l2d_utils.data import DataError, RoutingTable, Split, data_folder
+from l2d_utils.data import DataError, RoutingTable, Split, data_folder, load_routing
+from l2d_utils.losses import PRESETS
 from l2d_utils.metrics import (
     best_single,
     deferral_curve,
@@ -35,7 +36,7 @@ from l2d_utils.results import tidy
 from l2d_utils.routers import DeferralRouter, PlugInRouter
 from l2d_utils.rules import offsets_for_costs, route
 from l2d_utils.studies import Problem, measure, remember
-from l2d_utils.text import embed_tfidf
+from l2d_utils.text import embed, embed_tfidf
 from l2d_utils.validate import check_costs, check_matrix, check_positive
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -221,7 +222,9 @@ def shrunken_offsets(
     return t * offsets_for_costs(scores, costs) if t else np.zeros(scores.shape[1]), min(losses)
 
 
-def tune(methods: Iterable[str], problem: Problem, *, every: int = 1) -> dict[str, TunedRouter]:
+def tune(
+    methods: Iterable[str], problem: Problem, *, every: int = 1, l2: float | None = None
+) -> dict[str, TunedRouter]:
     """Fit every method's settings on the training rows and choose one on the validation rows.
 
     A plain method takes the setting of the smallest validation loss. A method with offsets (`WITH_OFFSETS`) shares
@@ -231,6 +234,7 @@ def tune(methods: Iterable[str], problem: Problem, *, every: int = 1) -> dict[st
     Args:
         methods: presets of `losses.PRESETS`, "plug_in", "knn", or keys of `WITH_OFFSETS`.
         every: thins all grids alike (see `candidates`).
+        l2: one ridge strength for every setting, to see what a method does when the ridge is *not* tuned.
 
     Returns:
         method → tuned router.
@@ -249,6 +253,8 @@ def tune(methods: Iterable[str], problem: Problem, *, every: int = 1) -> dict[st
         estimator, settings = candidates(base, every)
         if base == "knn":
             settings = [s for s in settings if s["regressor"].n_neighbors <= max(NEIGHBOURS[0], len(X) // 2)]
+        if l2 is not None and base != "knn":
+            settings = [json.loads(s) for s in dict.fromkeys(json.dumps({**s, "l2": l2}) for s in settings)]
         for params in settings:
             router = clone(estimator).set_params(**params).fit(X, costs)
             scores = router.decision_function(X_validation)
@@ -287,16 +293,17 @@ def evaluate(
     *,
     dollars: ArrayLike | None = None,
     every: int = 1,
+    l2: float | None = None,
 ) -> Evaluation:
     """Tune the methods and route the test rows, the controls best single, cheapest and oracle beside them.
 
     Args:
         dollars: (n, K) per request, for the control "cheapest"; like the best single agent it is chosen on training
             rows.
-        every: as in `tune`.
+        every, l2: as in `tune`.
     """
     train, test = problem.split.train, problem.split.test
-    routers = tune(methods, problem, every=every)
+    routers = tune(methods, problem, every=every, l2=l2)
     routes = {name: router.predict(problem.X[test]) for name, router in routers.items()}
     routes["best_single"] = np.full(len(test), best_single(problem.costs[train]))
     if dollars is not None:
@@ -352,6 +359,104 @@ def study(
             key = {"data": table.name, **constants, "weight": weight, "seed": seed, "methods": list(methods)}
             found.append(remember(folder, key, measure_cell))
     return pd.concat(found, ignore_index=True)
+
+
+#: What the full studies compare: every preset, the plain peers, and the methods with offsets.
+ALL_METHODS = (*(name for name in PRESETS if name != "mild_free"), "plug_in", "knn", *WITH_OFFSETS)
+
+
+def nine_models_study(folder: str | Path, *, n_folds: int = 10, say: Callable[[str], None] = print) -> pd.DataFrame:
+    """All methods on "llmrouter9" at price weights 0, 0.25 and 0.5, every row tested once; see `study`.
+
+    Dollars are list prices, so the dollar unit is the dearest model's price and 0.25 charges it a quarter error.
+    """
+    table = load_routing("llmrouter9")
+    table = with_list_prices(table, list_prices("llmrouter9"))
+    embeddings = embed(table.prompts)
+
+    def features(split: Split) -> NDArray:
+        return kernel_features(table.prompts, embeddings, table.scores, split.train).astype(np.float32)
+
+    splits = folds(table, n_folds, validation=0.2)
+    weights = (0.0, 0.25, 0.5)
+    return study(table, splits, features, weights, ALL_METHODS, folder, say=say, notebook="08", study="nine models")
+
+
+def fixed_ridge_study(
+    folder: str | Path,
+    *,
+    n_folds: int = 10,
+    ridges: Iterable[float] = (1e-3, 1e-2, 1e-1, 1.0),
+    say: Callable[[str], None] = print,
+) -> pd.DataFrame:
+    """What margins and offsets are worth when the ridge is not tuned: `setting` is the one ridge strength.
+
+    "llmrouter9" at price weight 0 with 256 TF-IDF dimensions and a linear router. Every other parameter is tuned.
+    """
+    table, found = load_routing("llmrouter9"), []
+    for seed, split in enumerate(folds(table, n_folds, validation=0.2)):
+        X: list[NDArray] = []
+        for l2 in ridges:
+
+            def measure_cell(split=split, seed=seed, l2=l2, X=X) -> pd.DataFrame:
+                if not X:
+                    words = [table.prompts[i] for i in split.train]
+                    X.append(embed_tfidf(words, table.prompts, 256, 0)[1].astype(np.float32))
+                cell = evaluate(RIDGE_METHODS, problem_at_price(table, X[0], split, 0.0), l2=l2)
+                say(f"{table.name}, fold {seed}, ridge {l2:g}")
+                losses = [row for row in records(cell) if row["metric"] == "deferral_loss"]
+                return tidy(losses, notebook="08", study="fixed ridge", data=table.name, seed=seed, setting=f"{l2:g}")
+
+            found.append(remember(folder, {"data": table.name, "study": "ridge", "l2": l2, "seed": seed}, measure_cell))
+    return pd.concat(found, ignore_index=True)
+
+
+RIDGE_METHODS = ("two_stage", "global_temperature", "mild", "two_stage_offsets", "mild_offsets", "plug_in")
+
+
+def two_models_study(
+    folder: str | Path, *, n_folds: Mapping[str, int] | None = None, say: Callable[[str], None] = print
+) -> pd.DataFrame:
+    """RouteLLM's measures on MMLU and GSM8K, and from MMLU to GSM8K: `setting` names the rows that are measured."""
+    mmlu, gsm8k = load_routing("routellm_mmlu"), load_routing("routellm_gsm8k")
+    prompts, scores = mmlu.prompts + gsm8k.prompts, np.vstack([mmlu.scores, gsm8k.scores])
+    start = {mmlu.name: 0, gsm8k.name: len(mmlu.prompts)}
+    embeddings = embed(prompts)
+    found = []
+    for table in (gsm8k, mmlu):
+        n = (n_folds or {"routellm_mmlu": 5, "routellm_gsm8k": 10})[table.name]
+        for seed, split in enumerate(folds(table, n, validation=0.2)):
+
+            def measure_fold(table=table, split=split, seed=seed) -> pd.DataFrame:
+                moved = Split(*(start[table.name] + rows for rows in (split.train, split.validation, split.test)))
+                X = kernel_features(prompts, embeddings, scores, moved.train).astype(np.float32)
+                rows = {table.name: moved.test}
+                if table is mmlu:
+                    rows[gsm8k.name] = start[gsm8k.name] + np.arange(len(gsm8k.prompts))
+                tests = {name: (X[at], *scores[at].T) for name, at in rows.items()}
+                measured = strongest_calls(CALL_METHODS, Problem(X, 1.0 - scores, moved), tests)
+                say(f"{table.name}, fold {seed}")
+                return tidy(measured, notebook="08", study="calls", data=table.name, seed=seed)
+
+            found.append(remember(folder, {"calls": table.name, "seed": seed, "n": n}, measure_fold))
+    return pd.concat(found, ignore_index=True)
+
+
+#: Methods whose scores order the prompts of two models; no operating point, hence no offsets.
+CALL_METHODS = (
+    "plug_in",
+    "knn",
+    "two_stage",
+    "global_temperature",
+    "mild",
+    "one_vs_all",
+    "dr_cpe_joint",
+    "margin_dr_cpe",
+)
+
+
+#: The studies that take long, by the name under which their table is kept.
+FULL_STUDIES = {"nine": nine_models_study, "ridge": fixed_ridge_study, "calls": two_models_study}
 
 
 def gap_to_oracle(loss: ArrayLike, single: ArrayLike, oracle: ArrayLike) -> NDArray[np.float64]:

@@ -539,7 +539,7 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
         path = folder / "routing" / f"{name}.parquet"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a routing table in .csv or .parquet is expected there")
-    frame = _read_table(path)
+    frame = read_table(path)
     source = ROUTING_SOURCES.get(path.stem) if name in ROUTING_SOURCES else None
     return routing_table(
         frame,
@@ -554,7 +554,11 @@ def _file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
+    """A .csv or .parquet file as it is, prompts and tasks of a csv as text; raises :class:`DataError`.
+
+    empty: cells of a csv's ``score/<agent>`` and ``cost/<agent>`` columns that are read as missing (NaN).
+    """
     if path.suffix.lower() == ".parquet":
         return _read_parquet(path).to_pandas()
     try:
@@ -563,9 +567,12 @@ def _read_table(path: Path) -> pd.DataFrame:
             raise DataError(f"{path}: the column {doubled[0]!r} stands there {header.count(doubled[0])} times")
         # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
         text = {c: str for c in ("prompt", "task", "split")}
+        missing = {c: list(empty) for c in header if c.startswith(("score/", "cost/"))} if empty else None
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            return pd.read_csv(path, dtype=text, keep_default_na=False, low_memory=False, index_col=False)
+            return pd.read_csv(
+                path, dtype=text, keep_default_na=False, na_values=missing, low_memory=False, index_col=False
+            )
     except (
         pd.errors.ParserError,
         pd.errors.ParserWarning,

@@ -20,10 +20,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, clone
+from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LinearRegression, Ridge
 from sklearn.model_selection import KFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
@@ -304,12 +306,14 @@ class PlugInRouter(BaseEstimator):
         model = self.regressor if self.regressor is not None else _ridge(self.l2, len(X))
         self.regressor_ = clone(model).fit(X, costs)
         self.n_features_in_ = X.shape[1]
+        self.n_agents_ = costs.shape[1]
+        self.offsets_ = np.zeros(costs.shape[1])
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """−E[c_k|x] as estimated, (n, K)."""
+        """−E[c_k|x] as estimated, plus offsets, (n, K)."""
         check_is_fitted(self, "regressor_")
-        return -self.regressor_.predict(check_matrix("X", X, columns=self.n_features_in_))
+        return self.offsets_ - self.regressor_.predict(check_matrix("X", X, columns=self.n_features_in_))
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Agent index per row, (n,)."""
@@ -318,6 +322,13 @@ class PlugInRouter(BaseEstimator):
     def score(self, X: ArrayLike, costs: ArrayLike) -> float:
         """−deferral loss."""
         return -deferral_loss(costs, self.predict(X))
+
+    def with_offsets(self, offsets: ArrayLike) -> PlugInRouter:
+        """A fitted copy whose scores have `offsets` (K,) added, as `DeferralRouter.with_offsets`."""
+        check_is_fitted(self, "regressor_")
+        moved = copy.copy(self)
+        moved.offsets_ = self.offsets_ + check_per_agent("offsets", offsets, self.n_agents_)
+        return moved
 
 
 def _ridge(l2: float, n: int):
@@ -349,7 +360,7 @@ def _torch_dtype(X: NDArray) -> torch.dtype:
 # ---------------------------------------------------------------------------------------------------------------
 # files
 
-_SAVED = {"DeferralRouter": DeferralRouter, "DensityRatioScorer": DensityRatioScorer}
+_SAVED = {"DeferralRouter": DeferralRouter, "DensityRatioScorer": DensityRatioScorer, "PlugInRouter": PlugInRouter}
 _FITTED = (
     "offsets_",
     "log_normalisers_",
@@ -361,12 +372,24 @@ _FITTED = (
 )
 
 
-def save(router: DeferralRouter | DensityRatioScorer, path: str | Path) -> None:
-    """Write a fitted router to one .npz file of plain arrays and a JSON header: no pickle, renamed into place."""
-    check_is_fitted(router, "scorer_")
-    arrays = {f"scorer.{name}": value.numpy() for name, value in router.scorer_.state_dict().items()}
+def save(router: DeferralRouter | DensityRatioScorer | PlugInRouter, path: str | Path) -> None:
+    """Write a fitted router to one .npz file of plain arrays and a JSON header: no pickle, renamed into place.
+
+    Of a plug-in router the fitted regression is kept, not how to fit it anew: it loads with `regressor` set to
+    LinearRegression (ridge and constant regressions) or KNeighborsRegressor.
+
+    Raises:
+        ValueError: a plug-in router with a regressor of another kind.
+    """
+    if isinstance(router, PlugInRouter):
+        check_is_fitted(router, "regressor_")
+        arrays, params = _regressor_arrays(router.regressor_, router.n_features_in_), {"l2": router.l2}
+    else:
+        check_is_fitted(router, "scorer_")
+        arrays = {f"scorer.{name}": value.numpy() for name, value in router.scorer_.state_dict().items()}
+        params = router.get_params()
     arrays |= {name: np.asarray(getattr(router, name)) for name in _FITTED if hasattr(router, name)}
-    header = {"format": FORMAT, "class": type(router).__name__, "params": router.get_params()}
+    header = {"format": FORMAT, "class": type(router).__name__, "params": params}
     arrays["header"] = np.asarray(json.dumps(header, default=lambda value: np.asarray(value).tolist()))
 
     def write(temporary: Path) -> None:
@@ -376,7 +399,33 @@ def save(router: DeferralRouter | DensityRatioScorer, path: str | Path) -> None:
     write_atomically(Path(path), write)
 
 
-def load(path: str | Path) -> DeferralRouter | DensityRatioScorer:
+def _regressor_arrays(regressor, d: int) -> dict[str, NDArray]:
+    """A fitted regressor of d features as arrays: its neighbours, or the coefficients of the linear map that it is."""
+    if isinstance(regressor, KNeighborsRegressor):
+        if regressor.weights != "uniform" or regressor.effective_metric_ != "euclidean":
+            raise ValueError("only a KNeighborsRegressor with uniform weights and Euclidean distance can be saved")
+        fitted = {"X": regressor._fit_X, "costs": regressor._y, "n_neighbors": np.asarray(regressor.n_neighbors)}
+        return {f"neighbours.{name}": value for name, value in fitted.items()}
+    *scalers, last = regressor.named_steps.values() if isinstance(regressor, Pipeline) else [regressor]
+    linear = isinstance(last, (Ridge, LinearRegression, DummyRegressor))
+    if not linear or not all(isinstance(step, StandardScaler) for step in scalers):
+        raise ValueError(f"only linear, constant and nearest-neighbour regressors can be saved; found {regressor}")
+    # A linear map is known by its values at 0 and at the unit vectors.
+    at = regressor.predict(np.vstack([np.zeros((1, d)), np.eye(d)])).reshape(d + 1, -1)
+    return {"linear.intercept": at[0], "linear.coef": (at[1:] - at[0]).T}
+
+
+def _regressor_from(arrays: dict[str, NDArray]) -> KNeighborsRegressor | LinearRegression:
+    if "neighbours.X" in arrays:
+        model = KNeighborsRegressor(int(arrays["neighbours.n_neighbors"]))
+        return model.fit(arrays["neighbours.X"], arrays["neighbours.costs"])
+    model = LinearRegression()
+    model.coef_, model.intercept_ = arrays["linear.coef"], arrays["linear.intercept"]
+    model.n_features_in_ = model.coef_.shape[1]
+    return model
+
+
+def load(path: str | Path) -> DeferralRouter | DensityRatioScorer | PlugInRouter:
     """Read a router that `save` wrote.
 
     Raises:
@@ -392,6 +441,11 @@ def load(path: str | Path) -> DeferralRouter | DensityRatioScorer:
     if header.get("format") != FORMAT or header.get("class") not in _SAVED:
         raise ValueError(f"{path} is no router of format {FORMAT}; its header is {header or 'missing'}")
     params = header["params"]
+    if header["class"] == "PlugInRouter":
+        router = PlugInRouter(**params)
+        router.regressor_ = _regressor_from(arrays)
+        router.regressor = clone(router.regressor_)
+        return _restore(router, arrays)
     params["hidden"] = tuple(params["hidden"])
     router = _SAVED[header["class"]](**params)
     state = {
@@ -402,6 +456,10 @@ def load(path: str | Path) -> DeferralRouter | DensityRatioScorer:
     n_outputs = state[f"layers.{len(params['hidden'])}.bias"].shape[0]
     router.scorer_ = Scorer(state["mean"], state["scale"], params["hidden"], n_outputs, params["random_state"])
     router.scorer_.load_state_dict(state)
+    return _restore(router, arrays)
+
+
+def _restore(router, arrays: dict[str, NDArray]):
     for name in _FITTED:
         if name in arrays:
             setattr(router, name, arrays[name] if arrays[name].ndim else arrays[name].item())

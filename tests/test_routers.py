@@ -7,12 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 
 from l2d_utils import routers
 from l2d_utils.ideals import PROPER_LOSSES
@@ -348,3 +351,26 @@ def test_load_refuses_other_files(tmp_path):
             routers.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
         routers.load(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    "regressor",
+    [None, DummyRegressor(), KNeighborsRegressor(7), make_pipeline(StandardScaler(), StandardScaler(), Ridge(2.0))],
+    ids=["default", "constant", "neighbours", "pipeline"],
+)
+def test_plug_in_saves_the_regression_it_fitted(regressor, tmp_path):
+    X, costs = example()
+    fitted = PlugInRouter(0.1, regressor).fit(X, costs).with_offsets([0.0, 0.3, -0.1])
+    routers.save(fitted, tmp_path / "router.npz")
+    loaded = routers.load(tmp_path / "router.npz")
+    np.testing.assert_allclose(loaded.decision_function(X), fitted.decision_function(X), rtol=1e-9, atol=1e-12)
+    assert loaded.fit(X, costs).n_agents_ == 3  # an estimator like any other
+
+
+def test_plug_in_refuses_to_save_what_is_no_linear_map(tmp_path):
+    X, costs = example()
+    weighted = KNeighborsRegressor(3, weights="distance")
+    for regressor in (DecisionTreeRegressor(), make_pipeline(PCA(1), Ridge()), weighted):
+        with pytest.raises(ValueError, match="can be saved"):
+            routers.save(PlugInRouter(regressor=regressor).fit(X, costs), tmp_path / "router.npz")
+    assert list(tmp_path.iterdir()) == []

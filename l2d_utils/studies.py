@@ -36,7 +36,7 @@ from l2d_utils.metrics import (
     random_loss,
     regret_by_agent,
 )
-from l2d_utils.results import tidy, write_atomically
+from l2d_utils.results import output_folder, tidy, write_atomically
 from l2d_utils.routers import DeferralRouter, PlugInRouter
 from l2d_utils.rules import offsets_for_costs, route
 
@@ -63,6 +63,9 @@ class Fitted(NamedTuple):
     validation_loss: float
     chosen: dict[str, float]
 
+
+#: Gradient tolerance of the routers' fits: 1e-3 takes twice as long and changes the deferral loss by about 0.001.
+TOL = 3e-3
 
 #: Methods that nothing is trained for; "knows_label" needs `Problem.expected`.
 CONTROLS = ("best_single", "random", "oracle", "knows_label")
@@ -97,13 +100,13 @@ def tune(method: str, problem: Problem, *, l2_factor: float = 1.0, random_state:
     parts = problem.split
     X, costs = problem.X, problem.costs
     rows = (X[parts.train], costs[parts.train], X[parts.validation], costs[parts.validation])
-    router = DeferralRouter(tol=1e-4, random_state=random_state)
+    router = DeferralRouter(tol=TOL, random_state=random_state)
     if method == "plug_in":
         found = tuning.select(PlugInRouter(), _scaled(tuning.plug_in_grid(), l2_factor), *rows)
     elif method == "mild_free":
         start = tuning.select(router, _scaled([{"loss": "two_stage", "l2": l2} for l2 in tuning.L2], l2_factor), *rows)
         found = tuning.search_margins(
-            *rows, start=np.ones(costs.shape[1]), l2=start.params["l2"], tol=1e-4, random_state=random_state
+            *rows, start=np.ones(costs.shape[1]), l2=start.params["l2"], tol=TOL, random_state=random_state
         )
         found = found._replace(params={**found.params, "l2": start.params["l2"]})
     elif method in PRESETS:
@@ -417,8 +420,8 @@ def train_from_pixels(
     network: Callable[..., agents.ImageClassifier],
     random_state: int,
     **settings: Any,
-) -> tuple[float, dict[str, float]]:
-    """Train a router end to end with a preset and measure it: validation deferral loss, test numbers.
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Train a router end to end with a preset; its scores (n, K) on the validation and on the test rows.
 
     network: as in `base_features`; it gets one output per agent. settings: of `training.train`. `problem.X` is unused.
     The loss is divided by its mean row weight, as in `DeferralRouter`, so that one learning rate suits every preset.
@@ -433,11 +436,8 @@ def train_from_pixels(
         random_state=random_state, **settings,
     )  # fmt: skip
     offset = objective.decision_offset.double().numpy()
-    validation, test = (
-        (agents.outputs(module, images[rows])["logits"] + offset).argmax(axis=1)
-        for rows in (parts.validation, parts.test)
-    )
-    return deferral_loss(problem.costs[parts.validation], validation), measure(problem.costs[parts.test], test)
+    validation, test = (agents.outputs(module, images[r])["logits"] + offset for r in (parts.validation, parts.test))
+    return validation, test
 
 
 # ---------------------------------------------------------------- long studies
@@ -458,21 +458,20 @@ def remember(folder: str | Path, key: Mapping[str, Any], compute: Callable[[], p
     return pd.read_csv(path, keep_default_na=False)
 
 
-def image_problem(
+def image_features(
     data: ImageData,
-    setting: Imbalance,
     *,
-    size: int,
     base_rows: int,
+    pool: int,
     validation: int,
     test: int | None = None,
     random_state: int,
     **base: Any,
-) -> Problem:
-    """One seed of the image study: split, base classifier, experts.
+) -> tuple[NDArray, Split, float]:
+    """One seed of the image study without its experts: features, split, accuracy of the base classifier.
 
-    The rows outside validation and test are parted once more: `base_rows` of them train the base classifier, and the
-    router's `size` training rows come from the rest, so that no router sees features that were fitted to its rows.
+    The rows outside validation and test are parted once more: `base_rows` of them train the base classifier, `pool`
+    others are the split's training part. So no router sees features that were fitted to its own rows.
 
     Args:
         validation, test: as in `data.split_images`.
@@ -480,10 +479,11 @@ def image_problem(
     """
     split = split_images(data, validation=validation, test=test, random_state=random_state)
     fit_rows = stratified_subset(data.labels, split.train, base_rows, random_state)
-    split = Split(np.setdiff1d(split.train, fit_rows, assume_unique=True), split.validation, split.test)
+    rest = np.setdiff1d(split.train, fit_rows, assume_unique=True)
+    split = Split(stratified_subset(data.labels, rest, pool, random_state), split.validation, split.test)
     out_rows = np.concatenate([split.train, split.validation, split.test])
-    X, _ = base_features(data, fit_rows, out_rows, random_state=random_state, **base)
-    return expert_problem(data, X, split, setting, size=size, random_state=random_state)
+    X, accuracy = base_features(data, fit_rows, out_rows, random_state=random_state, **base)
+    return X, split, accuracy
 
 
 def image_study(
@@ -493,12 +493,12 @@ def image_study(
     folder: str | Path,
     *,
     say: Callable[[str], None] = print,
-    **problem: Any,
+    **features: Any,
 ) -> pd.DataFrame:
     """`compare` on cached features for (setting name, training size, methods) triples, all seeds of the first part
     first. Finished seeds are kept in `folder`, and a study that was stopped goes on from there.
 
-    problem: arguments of `image_problem` besides setting and size. Returns a TIDY frame with setting "name, n=size".
+    features: arguments of `image_features`. Returns a TIDY frame with setting "name, n=size".
     """
     found = []
     for name, size, methods in parts:
@@ -507,7 +507,8 @@ def image_study(
 
             def measure_seed(name=name, size=size, methods=methods, seed=seed) -> pd.DataFrame:
                 def problem_of(seed: int) -> Problem:
-                    return image_problem(data, imbalance(name), size=size, random_state=seed, **problem)
+                    X, split, _ = image_features(data, random_state=seed, **features)
+                    return expert_problem(data, X, split, imbalance(name), size=size, random_state=seed)
 
                 say(f"{data.name}, {name}, n={size}, seed {seed}")
                 return compare(
@@ -517,3 +518,114 @@ def image_study(
 
             found.append(remember(folder, key, measure_seed))
     return pd.concat(found, ignore_index=True)
+
+
+#: Three settings of each method that is trained from pixels: (loss parameters, learning rate).
+PIXEL_GRID: dict[str, list[tuple[dict[str, float], float]]] = {
+    "two_stage": [({}, 3e-3), ({}, 1e-3), ({}, 6e-3)],
+    "global_temperature": [({"rho": rho}, 3e-3) for rho in (1.0, 0.5, 2.0)],
+    "mild": [({"gamma": gamma}, 3e-3) for gamma in (0.0, 0.35, -0.35)],
+    "one_vs_all": [({}, 3e-3), ({}, 1e-3), ({}, 6e-3)],
+    "dr_cpe_joint": [({"temperature": temperature}, 3e-3) for temperature in (1.0, 0.3, 3.0)],
+    "logit_adjustment": [({"tau": tau}, 3e-3) for tau in (0.25, 0.1, 0.5)],
+}
+
+
+def pixel_study(
+    data: ImageData,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    folder: str | Path,
+    *,
+    setting: str,
+    size: int,
+    validation: int,
+    network: Callable[..., agents.ImageClassifier],
+    test: int | None = None,
+    n_settings: int = 3,
+    say: Callable[[str], None] = print,
+    **train: Any,
+) -> pd.DataFrame:
+    """Routers trained end to end, each tuned on validation over the first `n_settings` of `PIXEL_GRID`.
+
+    Every method is also measured with validation-tuned offsets, and the `CONTROLS` stand beside them. Finished runs are
+    kept in `folder`; a margin of 1 for all (γ = 0, ρ = 1) is two-stage and trained once. Returns what `compare` does.
+    """
+
+    def problem_of(seed: int) -> Problem:
+        split = split_images(data, validation=validation, test=test, random_state=seed)
+        X = np.zeros((len(data.labels), 1))
+        return expert_problem(data, X, split, imbalance(setting), size=size, random_state=seed)
+
+    how = {"network": type(network(n_outputs=2)).__name__, **{name: str(value) for name, value in train.items()}}
+
+    def one_run(loss: str, params: dict[str, float], lr: float, seed: int) -> pd.DataFrame:
+        say(f"{data.name} from pixels, {setting}, n={size}, seed {seed}: {loss} {params or ''} lr={lr}")
+        problem = problem_of(seed)
+        scores = train_from_pixels(
+            loss, params, data.images, problem, network=network, lr=lr, random_state=seed, **train
+        )
+        costs = problem.costs[problem.split.validation], problem.costs[problem.split.test]
+        records = []
+        for suffix, offsets in (("", 0.0), ("_offsets", offsets_for_costs(scores[0], costs[0]))):
+            numbers = {"validation": deferral_loss(costs[0], route(scores[0], offsets))}
+            numbers |= measure(costs[1], route(scores[1], offsets))
+            records += [{"method": suffix, "metric": m, "value": v} for m, v in numbers.items()]
+        return pd.DataFrame(records)
+
+    records: list[dict[str, Any]] = []
+    for seed in seeds:
+        for control in CONTROLS:
+            numbers = _control(control, problem_of(seed))
+            records += [
+                {"seed": seed, "split": "test", "method": control, "metric": m, "value": v} for m, v in numbers.items()
+            ]
+    trials: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for number in range(n_settings):  # the plainest setting of all methods and seeds first
+        for seed in seeds:
+            for method in methods:
+                params, lr = PIXEL_GRID[method][number]
+                plain = params in ({"gamma": 0.0}, {"rho": 1.0})
+                loss, own = ("two_stage", {}) if plain else (method, params)
+                key = {"data": data.name, "setting": setting, "n": size, "seed": seed, "loss": loss, "params": own}
+                key |= {"lr": lr, **how}
+                done = remember(folder, key, lambda run=(loss, own, lr, seed): one_run(*run))
+                for suffix, rows in done.groupby("method"):
+                    numbers = dict(zip(rows["metric"], rows["value"].astype(float), strict=True))
+                    chosen = {f"chosen/{name}": value for name, value in {**params, "lr": lr}.items()}
+                    trials.setdefault((method + suffix, seed), []).append(numbers | chosen)
+    for (method, seed), found in trials.items():
+        best = min(found, key=lambda numbers: numbers["validation"])
+        for metric, value in best.items():
+            held_out = metric == "validation" or metric.startswith("chosen/")
+            name = "deferral_loss" if metric == "validation" else metric
+            row = {"seed": seed, "split": "validation" if held_out else "test", "method": method}
+            records.append(row | {"metric": name, "value": value})
+    return tidy(records, study="pixels", data=data.name, setting=f"{setting}, n={size}")
+
+
+def provenance(data: ImageData, **settings: Any) -> pd.DataFrame:
+    """Columns what, value: data and checksum, package version and source hash, torch, and `settings`."""
+    from l2d_utils import __version__
+
+    source = hashlib.sha256()
+    package = Path(__file__).parent
+    for path in sorted(package.rglob("*.py")):
+        source.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    found = {
+        "data": data.name, "data sha256": data.sha256, "package version": __version__,
+        "package source sha256": source.hexdigest(), "torch": torch.__version__, **settings,
+    }  # fmt: skip
+    return pd.DataFrame({"what": list(found), "value": [str(v) for v in found.values()]})
+
+
+def stored(name: str, out: str | Path, committed: str | Path) -> pd.DataFrame:
+    """The table name.csv from this run's folder `out` if the run made it, else the one in the folder `committed`.
+
+    Raises:
+        FileNotFoundError: neither has it.
+    """
+    for folder in (output_folder(out), Path(committed)):
+        if (folder / f"{name}.csv").is_file():
+            return pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+    raise FileNotFoundError(f"{name}.csv is in neither {out} nor {committed}: run the full profile once")

@@ -390,7 +390,11 @@ def logit_adjustment(costs: ArrayLike, tau: float = 1.0, q: float = 0.0) -> Pair
 
 
 def vs(costs: ArrayLike, gamma: float = 0.2, tau: float = 1.0, q: float = 0.0) -> PairLoss:
-    """Vector-scaling loss: δ_j = (m_j/m_max)^γ and ι_j = τ·log π_j.  [prior: Kini et al. 2021]"""
+    """Vector-scaling loss: δ_j = (m_j/m_max)^γ and ι_j = τ·log π_j.  [prior: Kini et al. 2021]
+
+    With unequal δ a common shift of all scores costs nothing pointwise but moves the argmax, so the pointwise
+    minimiser alone does not even fix a decision (notebook 01).
+    """
     weights = reward_weights(costs)
     counts = effective_counts(weights)
     return pair_loss(weights, scale=(counts / counts.max()) ** gamma, offset=tau * np.log(counts / counts.sum()), q=q)
@@ -440,7 +444,8 @@ class Preset:
         build: (costs, **params) → objective.
         source: provenance mark and reference.
         consistent: whether argmax of the pointwise minimiser (plus decision offset) is the Bayes router:
-            "yes", "0-1 costs" or "no". Found numerically and argued in notebook 01.
+            "yes", "0-1 costs" or "no". Found numerically and argued in notebook 01. A "no" is about the parameter
+            that makes the preset differ from its parent: γ ≠ 0, Δ ≠ 0, unequal ρ.
         expected_costs: the loss is built from an estimate of E[c_k|x], not from the observed costs.
     """
 

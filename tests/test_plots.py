@@ -425,3 +425,9 @@ def test_drawing_does_not_touch_the_readers_settings_and_use_style_does():
         plots.use_style()
         assert mpl.rcParams["font.size"] == 12
         assert png(plots.intervals(ranked(3), "loss")) == first
+
+
+def test_a_name_outside_the_registry_never_gets_a_registry_colour_in_use():
+    styles = plots.method_styles(["two_stage, q = 0.5", "two_stage", "plug_in", "two_stage, q = 1"])
+    colors = {to_rgb(style.color) for style in styles.values()}
+    assert len(colors) == len(styles)

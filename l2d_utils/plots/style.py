@@ -184,8 +184,8 @@ def method_styles(names: Sequence[object]) -> dict[object, MethodStyle]:
     """Styles of `names` (distinct, any hashable): the registry's, and the agents' colours in order of
     appearance for names that the registry does not know."""
     strangers = [name for name in names if str(name) not in METHOD_STYLE]
-    taken = {METHOD_STYLE[str(name)].color for name in names if str(name) in METHOD_STYLE}
-    free = [k for k in range(4 * len(AGENT_COLORS)) if agent_color(k) not in taken]
+    taken = {to_rgb(METHOD_STYLE[str(name)].color) for name in names if str(name) in METHOD_STYLE}
+    free = [k for k in range(4 * len(AGENT_COLORS)) if to_rgb(agent_color(k)) not in taken]
     found = {
         name: MethodStyle(agent_color(free[i % len(free)]), MARKERS[i % len(MARKERS)])
         for i, name in enumerate(strangers)

@@ -219,13 +219,16 @@ def _from_frame(frame: pd.DataFrame, name: str, source: str, sha256: str, featur
         raise DataError(
             f"{name}: {complete} of {len(scores)} usable rows have a score from every agent; {MIN_ROWS} are needed"
         )
+    if (different := len(np.unique(group))) < MIN_ROWS // 2:
+        raise DataError(f"{name}: {different} different prompts are too few; {MIN_ROWS // 2} are needed")
     if absent.any():
         done = f"filled for training; the {len(scores) - complete} rows are left out of every reported figure"
         notes.append(Oddity("missing scores", int(absent.sum()), done))
     if test is not None:
         sizes = int((test & ~absent.any(axis=1)).sum()), int((~test).sum())
         if min(sizes) < MIN_ROWS // 2:
-            notes.append(Oddity("the split leaves too few rows on one side", min(sizes), "split ignored, folds drawn"))
+            what = f"the split leaves {min(sizes)} rows with all scores on one side"
+            notes.append(Oddity(what, len(test), "split ignored, folds drawn"))
             test = None
     notes += _suspicions(scores, agents, task, test)
     return Case(
@@ -483,13 +486,11 @@ def shuffled_agents(scores: ArrayLike, task: ArrayLike | None = None) -> list[in
         for column in centred.T:
             rest = total - column
             links.append(len(column) * (column @ rest) ** 2 / ((column @ column) * (rest @ rest)))
-        z = np.sqrt(np.array(links))
-        if task is not None:
-            z = np.fmax(z, [_between(column, task) for column in centred.T])
-    # one shuffled agent weakens the others' links too, so these are asked for only half of what doubt would need
-    clear = np.nan_to_num(z) > 6
-    varies = np.isfinite(z)
-    return [int(k) for k in np.flatnonzero(varies & (z < 2.5))] if clear.any() else []
+        z = np.sqrt(np.nan_to_num(links))
+    if task is not None:
+        z = np.maximum(z, [_between(column, task) for column in centred.T])
+    varies = np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)
+    return [int(k) for k in np.flatnonzero(varies & (z < 2.5))] if (z > 6).any() else []
 
 
 def _between(column: NDArray, task: ArrayLike) -> float:
@@ -536,12 +537,12 @@ def swapped_columns(
         usable = np.isfinite(elsewhere).all(axis=1) & (weight > 0).all(axis=1)
         if weight[usable].sum() < 30 * n_agents:
             continue
-        mix = weight[usable].sum(axis=1) / weight[usable].sum()
-        own, others = (inside[usable] / weight[usable]).T @ mix, elsewhere[usable].T @ mix
-        misfit = (own[:, None] - others[None, :]) ** 2 * weight[usable].sum(axis=0)[:, None] / noise[:, None]
+        own, many = inside[usable] / weight[usable], weight[usable] / noise
+        # misfit[k, j]: agent k of this stretch against agent j elsewhere, over tasks; about chi-square if they agree
+        misfit = np.einsum("tkj,tk->kj", (own[:, :, None] - elsewhere[usable][:, None, :]) ** 2, many)
         order = linear_sum_assignment(misfit)[1]
-        kept, moved = np.trace(misfit), misfit[np.arange(n_agents), order].sum()
-        if kept > 12 * n_agents and kept > 25 and moved < min(4 * n_agents, kept / 5):
+        kept, moved, free = np.trace(misfit), misfit[np.arange(n_agents), order].sum(), usable.sum() * n_agents
+        if kept > 25 + 6 * n_agents + 4 * free and moved < min(2 * free, kept / 5):
             found.append((name, len(rows), order))
     return found
 

@@ -439,7 +439,7 @@ def price_curve(
         trials = [
             (p, _cross_validated("plug_in", p, X[dev], targets, fold)) for p in routing.candidates("plug_in", EVERY)[1]
         ]
-        params, within = min(trials, key=lambda trial: ((trial[1] + targets) ** 2).mean())
+        params, within = min(trials, key=lambda t: ((t[1] + targets)[:, :n_agents] ** 2).mean())
         outside = _fit("plug_in", params, X[dev], targets, dev).decision_function(X[test])
         best = int(scores[dev].mean(axis=0).argmax())
         choices = [(np.full(len(dev), best), np.full(len(test), best))]
@@ -590,7 +590,7 @@ def card(advice: Advice, curve: PriceCurve | None = None) -> str:
         f"- {safe(case.source)}; {len(case.errors):,} rows used.",
         f"- Developed on {n_dev:,} rows; reported on {len(advice.rows):,} held-out rows ({advice.outer}).",
         "- What was odd, and what was done:", "",
-        routing.prompt_html(case.report()), "",
+        routing.prompt_html(case.report(), longest=400), "",
         "## Result on held-out rows", "",
         f"Saved against the best single agent, in errors per prompt: {_signed(advice.gain)} (95 % interval). "
         "Settings and method were chosen on other rows.", "",

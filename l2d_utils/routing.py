@@ -150,8 +150,43 @@ def kernel_features(
 # ---------------------------------------------------------------------------------------------------------------
 # tuned routers, with and without offsets
 
+
+class NeighbourRouter(BaseEstimator):
+    """DR-CPE with a free scorer: log density ratios from the nearest training inputs.  [ours]
+
+    s_k(x) = log of the mean of exp(−c_k/λ) over the neighbours of x, the pointwise minimiser of the DR-CPE loss on
+    them. With a free scorer margins are offsets −log ρ_k, so this router with offsets is margin DR-CPE. As λ → ∞ it
+    orders the agents like the plain k-nearest-neighbour router.
+
+    Args:
+        n_neighbors: k. temperature: λ, in the unit of the costs.
+    """
+
+    def __init__(self, n_neighbors=50, temperature=1.0):
+        self.n_neighbors = n_neighbors
+        self.temperature = temperature
+
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> NeighbourRouter:
+        """Keep features (n, d), n ≥ k, and costs (n, K)."""
+        costs = check_costs(costs)
+        self.tilts_ = np.exp((costs.min() - costs) / check_positive("temperature", self.temperature))
+        self.neighbours_ = NearestNeighbors(n_neighbors=self.n_neighbors).fit(check_matrix("X", X))
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Scores (n, K)."""
+        near = self.neighbours_.kneighbors(check_matrix("X", X), return_distance=False)
+        return np.log(np.maximum(self.tilts_[near].mean(axis=1), np.finfo(np.float64).tiny))
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Agent index per row, (n,)."""
+        return self.decision_function(X).argmax(axis=1)
+
+
 #: A method with offsets and the method whose scores it moves.
 WITH_OFFSETS = {
+    "neighbour_dr_cpe_offsets": "neighbour_dr_cpe",
+    "knn_offsets": "knn",
     "two_stage_offsets": "two_stage",
     "mild_offsets": "mild",
     "dr_cpe_offsets": "dr_cpe_joint",
@@ -193,6 +228,9 @@ def candidates(method: str, every: int = 1) -> tuple[BaseEstimator, list[dict[st
         return PlugInRouter(), tuning.plug_in_grid()[start::every]
     if method == "knn":
         return PlugInRouter(), [{"regressor": KNeighborsRegressor(k)} for k in NEIGHBOURS[start::every]]
+    if method == "neighbour_dr_cpe":
+        sizes = ((k, t) for t in (1.0, 0.3, 3.0) for k in NEIGHBOURS[2::3])
+        return NeighbourRouter(), [{"n_neighbors": k, "temperature": t} for k, t in sizes][start::every]
     return DeferralRouter(tol=1e-4), tuning.grid(method)[start::every]
 
 
@@ -220,6 +258,10 @@ def shrunken_offsets(
     losses = [deferral_loss(costs, row) for row in routes]
     t = SHRINKAGE[int(np.argmin(losses))]
     return t * offsets_for_costs(scores, costs) if t else np.zeros(scores.shape[1]), min(losses)
+
+
+def _neighbours(setting: Mapping[str, Any]) -> int:
+    return setting["regressor"].n_neighbors if "regressor" in setting else setting.get("n_neighbors", 0)
 
 
 def tune(
@@ -251,9 +293,8 @@ def tune(
     for base in dict.fromkeys(WITH_OFFSETS.get(method, method) for method in methods):
         moved = [method for method in methods if WITH_OFFSETS.get(method) == base]
         estimator, settings = candidates(base, every)
-        if base == "knn":
-            settings = [s for s in settings if s["regressor"].n_neighbors <= max(NEIGHBOURS[0], len(X) // 2)]
-        if l2 is not None and base != "knn":
+        settings = [setting for setting in settings if _neighbours(setting) <= max(NEIGHBOURS[0], len(X) // 2)]
+        if l2 is not None:  # nearest neighbours have none
             settings = [json.loads(s) for s in dict.fromkeys(json.dumps({**s, "l2": l2}) for s in settings)]
         for params in settings:
             router = clone(estimator).set_params(**params).fit(X, costs)

@@ -280,3 +280,39 @@ def test_settings_for_calls_are_chosen_by_apgr():
     rows = routing.strongest_calls(["plug_in"], problem, {"here": (problem.X[test], *quality.T)})
     found = {(row["split"], row["metric"]): row["value"] for row in rows}
     assert found["test", "apgr"] > 0.8 and found["test", "cpt50"] < 0.4
+
+
+# ---------------------------------------------------------------- a free scorer
+
+
+def test_neighbour_router_is_log_mean_tilt_and_ranks_like_knn_at_large_temperature():
+    problem = make_problem()
+    X, costs, test = problem.X[problem.split.train], problem.costs[problem.split.train], problem.X[problem.split.test]
+    router = routing.NeighbourRouter(n_neighbors=7, temperature=0.4).fit(X, costs)
+    near = np.argsort(((test[0] - X) ** 2).sum(axis=1))[:7]
+    expected = np.log(np.exp(-(costs[near] - costs.min()) / 0.4).mean(axis=0))
+    np.testing.assert_allclose(router.decision_function(test)[0], expected)
+    plain = routing.PlugInRouter(regressor=routing.KNeighborsRegressor(7)).fit(X, costs)
+    calm = routing.NeighbourRouter(n_neighbors=7, temperature=1e6).fit(X, costs)
+    assert np.mean(calm.predict(test) == plain.predict(test)) > 0.99
+
+
+def test_with_zero_one_costs_the_scores_are_a_monotone_map_of_the_neighbours_errors():
+    """exp(−c/λ) = 1 − κc: so every temperature orders the agents alike."""
+    problem = make_problem()
+    wrong = (problem.costs > 0.5).astype(float)
+    errors = (
+        -routing.PlugInRouter(regressor=routing.KNeighborsRegressor(9))
+        .fit(problem.X, wrong)
+        .decision_function(problem.X)
+    )
+    for temperature in (0.2, 1.0, 50.0):
+        scores = routing.NeighbourRouter(9, temperature).fit(problem.X, wrong).decision_function(problem.X)
+        np.testing.assert_allclose(np.exp(scores), np.maximum(1 + np.expm1(-1 / temperature) * errors, 0), atol=1e-12)
+
+
+def test_a_fixed_ridge_is_the_only_ridge_tried():
+    problem = make_problem()
+    tuned = routing.tune(["two_stage", "mild", "plug_in"], problem, l2=0.07)
+    assert all(found.params["l2"] == 0.07 for found in tuned.values())
+    assert tuned["mild"].params["loss_params"]

@@ -9,17 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils import agents, training
-from l2d_utils.data import ImageData
+from l2d_utils import agents, posthoc, training
+from l2d_utils.data import HumanLabels, ImageData, split_images, stratified_subset
+from l2d_utils.metrics import best_single, deferral_loss
+from l2d_utils.results import save_table, tidy
+from l2d_utils.routers import DeferralRouter, PlugInRouter
+from l2d_utils.rules import offsets_for_prices, route
+from l2d_utils.studies import provenance, remember
 
 #: Classes that the specialist keeps whole: mammals, or {melanoma, nevi}. Other data sets name their own.
 HOMES: dict[str, tuple[int, ...]] = {
@@ -179,13 +184,16 @@ def variant(
     raise ValueError(f"name must be one of {NAMES}; found {name!r}")
 
 
-def record(found: Variant) -> pd.DataFrame:
-    """What each agent was trained on, one line per row: agent ("base", "expert"), row, label as trained on."""
-    parts = {"base": found.base, "expert": found.expert}
-    return pd.concat(
-        [pd.DataFrame({"agent": agent, "row": part.rows, "label": part.labels}) for agent, part in parts.items()],
-        ignore_index=True,
-    )
+def record(found: Iterable[Variant]) -> pd.DataFrame:
+    """What every agent was trained on: `row`, and per variant and agent ("clean/base", …) the label that the row was
+    trained on with, −1 where that agent did not see it.
+    """
+    columns = {
+        f"{made.name}/{agent}": pd.Series(part.labels, index=part.rows)
+        for made in found
+        for agent, part in (("base", made.base), ("expert", made.expert))
+    }
+    return pd.DataFrame(columns).fillna(-1).astype(int).rename_axis("row").sort_index().reset_index()
 
 
 def agent_outputs(
@@ -230,3 +238,274 @@ def agent_outputs(
         return {what: a.astype(dtype) for what, a in agents.outputs(module, data.images[out_rows]).items()}
 
     return compute() if cache is None else agents.cache_outputs(Path(cache) / f"{name}.npz", compute, key)
+
+
+# ---------------------------------------------------------------- the long study
+
+
+class Rows(NamedTuple):
+    """Disjoint sorted row numbers: `agents` are trained on (before a variant), `pool` belongs to the scores, `test` is
+    the data's own test part, `rest` are further training images that nothing above has seen.
+    """
+
+    agents: NDArray[np.int64]
+    pool: NDArray[np.int64]
+    test: NDArray[np.int64]
+    rest: NDArray[np.int64]
+
+
+def divide(data: ImageData, *, agent_rows: int, pool: int, random_state: int = 42) -> Rows:
+    """Set the pool aside first, then draw the agents' rows from what is left; stratified by class."""
+    split = split_images(data, validation=pool, random_state=random_state)
+    fit = stratified_subset(data.labels, split.train, agent_rows, random_state)
+    return Rows(fit, split.validation, split.test, np.setdiff1d(split.train, fit, assume_unique=True))
+
+
+def pair_outputs(
+    data: ImageData,
+    found: Variant,
+    rows: Rows,
+    *,
+    base: Mapping[str, Any],
+    expert: Mapping[str, Any],
+    random_state: int = 42,
+    cache: str | Path | None = None,
+    **settings: Any,
+) -> tuple[dict[str, NDArray], dict[str, NDArray]]:
+    """Train both agents; outputs of the base model on pool, test and rest, of the expert on pool and test, so ordered.
+
+    base, expert: network and training settings of that agent; settings: of both (see `agent_outputs`).
+    """
+    out = np.concatenate([rows.pool, rows.test])
+    common = {"random_state": random_state, "cache": cache, **settings}
+    model = agent_outputs(data, found.base, np.concatenate([out, rows.rest]), **common, **base)
+    return model, agent_outputs(data, found.expert, out, **common, **expert)
+
+
+def score_study(
+    rows: posthoc.Sample,
+    test: posthoc.Sample,
+    seeds: Sequence[int],
+    folder: str | Path,
+    key: Mapping[str, Any],
+    *,
+    score_rows: int,
+    methods: Sequence[str] = posthoc.METHODS,
+    say: Callable[[str], None] = print,
+    **settings: Any,
+) -> pd.DataFrame:
+    """`posthoc.study` with a fresh division of `rows` per seed: `score_rows` train the scores, the others choose.
+
+    Finished seeds are kept in `folder` under `key`. settings: temperatures, ridges, rates. Returns a TIDY frame.
+    """
+    found = []
+    for seed in seeds:
+
+        def one(seed: int = seed) -> pd.DataFrame:
+            say(f"{key}, seed {seed}")
+            order = np.random.default_rng(seed).permutation(len(rows.labels))
+            train, validation = rows.at(order[:score_rows]), rows.at(order[score_rows:])
+            return tidy(posthoc.study(methods, train, validation, test, **settings), seed=seed)
+
+        what = {**key, "seed": seed, "score_rows": score_rows, "methods": list(methods), **settings}
+        found.append(remember(folder, what, one))
+    return pd.concat(found, ignore_index=True)
+
+
+def image_study(
+    data: ImageData,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    folder: str | Path,
+    *,
+    agent_rows: int,
+    pool: int,
+    home: Collection[int],
+    base: Mapping[str, Any],
+    expert: Mapping[str, Any],
+    learn: Mapping[str, Any],
+    **settings: Any,
+) -> pd.DataFrame:
+    """The whole study on data with a test part: for each variant two agents, trained once, then `score_study`.
+
+    The test rows are the same for all seeds, so intervals over seeds speak of the scores' training rows and choices.
+
+    Args:
+        folder: finished parts are kept here; a study that was stopped goes on from there.
+        home: the specialist's classes.
+        base, expert, learn: what is the model's own, the expert's own, and common; see `agent_outputs`.
+        settings: of `score_study` (score_rows, temperatures, ridges, rates, ...).
+
+    Returns:
+        TIDY frame with one value of `setting` per variant.
+    """
+    rows, found = divide(data, agent_rows=agent_rows, pool=pool), []
+    for name in names:
+        pair = variant(name, data.labels, rows.agents, len(data.classes), home=home)
+        model, other = pair_outputs(data, pair, rows, base=base, expert=expert, cache=folder, **learn)
+        seen = np.concatenate([rows.pool, rows.test])
+        everything = posthoc.sample({k: v[: len(seen)] for k, v in model.items()}, other, data.labels[seen])
+        held, test = np.split(np.arange(len(seen)), [pool])
+        key = {"data": data.name, "variant": name, "agent_rows": agent_rows, "pool": pool}
+        frame = score_study(everything.at(held), everything.at(test), seeds, folder, key, **settings)
+        found.append(frame.assign(data=data.name, setting=name.replace("_", " ")))
+    return pd.concat(found, ignore_index=True)
+
+
+def save_study(
+    data: ImageData, frame: pd.DataFrame, name: str, out: str | Path, *, agent_rows: int, pool: int, **settings: Any
+) -> None:
+    """Write what `image_study` found to the folder `out`.
+
+    <name>_variants.csv (TIDY rows without the curves), <name>_curves.csv (`posthoc.curve_table`), <name>_rows.csv (the
+    training rows and labels of every agent, `record`) and <name>_provenance.csv (data, code, settings).
+    """
+    tidy_columns = {k: settings[k] for k in ("notebook", "study") if k in settings}
+    frame = frame.assign(**tidy_columns)
+    is_curve = frame["metric"].str.startswith("curve/")
+    save_table(frame[~is_curve], f"{name}_variants", out)
+    save_table(posthoc.curve_table(frame), f"{name}_curves", out)
+    names = [setting.replace(" ", "_") for setting in dict.fromkeys(frame["setting"])]
+    rows = divide(data, agent_rows=agent_rows, pool=pool)
+    home = HOMES.get(data.name)
+    save_table(
+        record(variant(n, data.labels, rows.agents, len(data.classes), home=home) for n in names), f"{name}_rows", out
+    )
+    plain = {k: v for k, v in settings.items() if k not in tidy_columns}
+    seeds = sorted(set(frame["seed"]))
+    made = provenance(data, profile="full", seeds=seeds, variants=names, agent_rows=agent_rows, pool=pool, **plain)
+    save_table(made, f"{name}_provenance", out)
+
+
+# ---------------------------------------------------------------- people
+
+
+def people(
+    data: ImageData, humans: HumanLabels, rows: Rows, model: Mapping[str, NDArray]
+) -> tuple[posthoc.Sample, NDArray[np.float64]]:
+    """Training images that the base model has not seen, with people's answers.
+
+    model: its outputs on pool, test and rest. Returns a `Sample` whose expert is the first of the three labels, and
+    the errors (n, 5) of the model, of each of the three labels, and of their aggregate.
+
+    The three columns are shuffled annotators, not three fixed people.
+    """
+    keep = np.concatenate([rows.pool, rows.rest])
+    at = np.concatenate([np.arange(len(rows.pool)), np.arange(len(rows.pool) + len(rows.test), len(model["logits"]))])
+    training_row = np.cumsum(~data.test) - 1  # human labels are in the order of the training images
+    answers = humans.labels[training_row[keep]]
+    labels, n_classes = data.labels[keep], len(data.classes)
+    one = {"logits": 50.0 * np.eye(n_classes)[answers[:, 0]]}
+    sample = posthoc.sample({name: part[at] for name, part in model.items()}, one, labels)
+    said = np.column_stack([sample.model.argmax(axis=1), answers, humans.aggregate[training_row[keep]]])
+    return sample, (said != labels[:, None]).astype(np.float64)
+
+
+#: What can be done with an image, and how many questions to people it takes.
+ACTIONS = ("the model", "one person", "three people")
+QUESTIONS = np.array([0.0, 1.0, 3.0])
+
+
+def action_costs(errors: ArrayLike, price: float) -> NDArray[np.float64]:
+    """(n, 3) costs of `ACTIONS`, in errors, when every question costs `price`; errors (n, 5) as `people` gives them.
+
+    Three people's answers are put together as the data set's aggregate.
+    """
+    if not np.isfinite(price) or price < 0:
+        raise ValueError(f"price must be a finite number ≥ 0; found {price}")
+    return np.asarray(errors, dtype=np.float64)[:, [0, 1, 4]] + price * QUESTIONS
+
+
+def ask_people(
+    X: NDArray,
+    errors: NDArray,
+    labels: NDArray,
+    train: NDArray,
+    test: NDArray,
+    prices: Sequence[float],
+    *,
+    temperature: float = 1.0,
+    l2: float = 0.03,
+) -> list[dict[str, Any]]:
+    """Choose among `ACTIONS` at every price; records (setting = price, method, metric, value) on the test rows.
+
+    "dr_cpe_marginal" and "plug_in" are trained once, on errors alone, and moved to each price by offsets; "two_stage"
+    is trained anew for every price. "best_single" takes the cheapest action of the training rows. Metrics:
+    deferral_loss, accuracy, questions (per image), share/k (k = 1, 2, 3 as in `ACTIONS`), and share/k/c among images of
+    class c.
+    """
+    once = DeferralRouter("dr_cpe_marginal", {"temperature": temperature}, l2=l2).fit(
+        X[train], action_costs(errors[train], 0.0)
+    )
+    plug_in = PlugInRouter(l2=l2).fit(X[train], action_costs(errors[train], 0.0))
+    scores, gains = once.decision_function(X[test]), plug_in.decision_function(X[test])
+    records = []
+    for price in prices:
+        costs, due = action_costs(errors[test], price), price * QUESTIONS
+        seen = action_costs(errors[train], price)
+        routes = {
+            "dr_cpe_marginal": route(scores, offsets_for_prices(due, temperature, 3)),
+            "plug_in": route(gains, -due),
+            "two_stage": DeferralRouter("two_stage", l2=l2, tol=posthoc.TOL).fit(X[train], seen).predict(X[test]),
+            "best_single": np.full(len(test), best_single(seen)),
+            "oracle": costs.argmin(axis=1),
+        }
+        for method, to in routes.items():
+            numbers = {
+                "deferral_loss": deferral_loss(costs, to),
+                "accuracy": 1 - deferral_loss(action_costs(errors[test], 0.0), to),
+                "questions": float(QUESTIONS[to].mean()),
+            }
+            numbers |= {f"share/{k + 1}": float((to == k).mean()) for k in range(3)}
+            for c in np.unique(labels):
+                here = to[labels[test] == c]
+                numbers |= {f"share/{k + 1}/{c}": float((here == k).mean()) for k in range(3)}
+            constants = {"setting": f"{price:g}", "method": method}
+            records += [{**constants, "metric": metric, "value": value} for metric, value in numbers.items()]
+    return records
+
+
+def people_study(
+    data: ImageData,
+    humans: HumanLabels,
+    seeds: Sequence[int],
+    folder: str | Path,
+    *,
+    agent_rows: int,
+    pool: int,
+    test_rows: int,
+    prices: Sequence[float],
+    base: Mapping[str, Any],
+    learn: Mapping[str, Any],
+    score_rows: int,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Deferral to people, on training images that the base model has not seen.
+
+    The study "one person" is `score_study` with the first human label as the expert; "prices" is `ask_people` with
+    `score_rows` training rows; "accuracy" holds the accuracy of model, three labels and aggregate per class. Test rows
+    are `test_rows` of the images, the same for all seeds. Arguments as in `image_study`.
+    """
+    rows = divide(data, agent_rows=agent_rows, pool=pool)
+    out = np.concatenate([rows.pool, rows.test, rows.rest])
+    everything = clean(data.labels, rows.agents, len(data.classes))
+    model = agent_outputs(data, everything, out, random_state=42, cache=folder, **learn, **base)
+    sample, errors = people(data, humans, rows, model)
+    order = np.random.default_rng(42).permutation(len(sample.labels))
+    test, rest = order[:test_rows], order[test_rows:]
+    key = {"data": data.name, "variant": "people", "agent_rows": agent_rows, "pool": pool}
+    found = [
+        score_study(
+            sample.at(rest), sample.at(test), seeds, folder, key, score_rows=score_rows, **settings
+        ).assign(study="one person")
+    ]  # fmt: skip
+    for seed in seeds:
+        train = np.random.default_rng(seed).permutation(rest)[:score_rows]
+        records = ask_people(sample.X, errors, sample.labels, train, test, prices)
+        found.append(tidy(records, seed=seed, study="prices", split="test"))
+    for k, who in enumerate(("model", "human 1", "human 2", "human 3", "aggregate")):
+        right = pd.Series(1 - errors[test, k]).groupby(sample.labels[test]).mean()
+        records = [{"metric": "accuracy", "value": 1 - errors[test, k].mean()}]
+        records += [{"metric": f"accuracy/{c}", "value": v} for c, v in right.items()]
+        found.append(tidy(records, method=who, study="accuracy", split="test"))
+    return pd.concat(found, ignore_index=True).assign(data=data.name)

@@ -1,13 +1,14 @@
 """Variants of the training data: what is kept, what is altered, and what is refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from l2d_utils import agents, variants
-from l2d_utils.data import ImageData
+from l2d_utils.data import HumanLabels, ImageData
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 40))
 ROWS = np.arange(0, 400, 2)
@@ -24,7 +25,11 @@ def test_every_variant_stays_inside_its_rows_and_repeats(name):
         assert np.isin(part.rows, ROWS).all() and (np.diff(part.rows) > 0).all()
         np.testing.assert_array_equal(part.rows, again.rows)
         np.testing.assert_array_equal(part.labels, again.labels)
-    assert len(variants.record(a)) == len(a.base.rows) + len(a.expert.rows)
+    table = variants.record([a]).set_index("row")
+    for agent, part in (("base", a.base), ("expert", a.expert)):
+        column = table[f"{name}/{agent}"]
+        np.testing.assert_array_equal(column[part.rows], part.labels)
+        assert (column >= 0).sum() == len(part.rows)
 
 
 @given(share=st.floats(0.1, 1.0), seed=st.integers(0, 50))
@@ -131,3 +136,93 @@ def test_agent_outputs_learn_the_labels_given_and_are_cached(tmp_path):
     wrong = variants.agent_outputs(data, flipped, out, cache=tmp_path, **run)
     assert (wrong["logits"].argmax(axis=1) != data.labels[out]).all()
     assert len(list(tmp_path.glob("*.npz"))) == 2
+
+
+def test_rows_are_disjoint_and_people_stand_beside_their_images(tmp_path):
+    labels = np.tile(np.arange(2), 60)
+    test = np.arange(120) >= 100
+    images = np.random.default_rng(1).integers(0, 120, (120, 4, 4, 1)).astype(np.uint8)
+    images[labels == 1] += 130
+    data = ImageData(images, labels, test, ("dark", "bright"), "toy", "made up", "1")
+    rows = variants.divide(data, agent_rows=30, pool=40, random_state=0)
+    everything = np.concatenate(rows)
+    np.testing.assert_array_equal(np.sort(everything), np.arange(120))
+    assert [len(part) for part in rows] == [30, 40, 20, 30]
+
+    pair = variants.variant("clean", labels, rows.agents, 2)
+    settings = {"batch_size": 10, "lr": 0.05, "dtype": torch.float64}
+    agent = {"network": toy_net, "epochs": 5}
+    model, expert = variants.pair_outputs(data, pair, rows, base=agent, expert=agent, random_state=0, **settings)
+    assert len(model["logits"]) == 90 and len(expert["logits"]) == 60
+    np.testing.assert_allclose(model["logits"][:60], expert["logits"])  # same net, same rows, same seed
+
+    answers = np.stack([labels[:100], 1 - labels[:100], labels[:100]], axis=1)
+    sample, errors = variants.people(data, HumanLabels(answers, labels[:100], "made up", "2"), rows, model)
+    assert len(sample.labels) == 70 and errors.shape == (70, 5)
+    np.testing.assert_array_equal(errors[:, 1:], np.tile([0, 1, 0, 0], (70, 1)))
+    np.testing.assert_array_equal(errors[:, :2], sample.costs)
+
+    study = {"score_rows": 40, "methods": ("confidence",), "temperatures": (1.0,), "ridges": (1.0,), "rates": (0.5,)}
+    noisy = sample._replace(expert=sample.expert[np.random.default_rng(0).permutation(70)])
+    said = []
+    for _ in range(2):
+        frame = variants.score_study(noisy, noisy, (0, 1), tmp_path, {"data": "toy"}, say=said.append, **study)
+    assert len(said) == 2 and set(frame["seed"]) == {0, 1}  # the second time everything is remembered
+
+
+def test_the_whole_study_runs_resumes_and_is_written_down(tmp_path, monkeypatch):
+    monkeypatch.delenv("L2D_OUT", raising=False)
+    rng = np.random.default_rng(2)
+    labels = np.tile(np.arange(4), 100)
+    images = rng.integers(0, 60, (400, 4, 4, 1)).astype(np.uint8)
+    images[..., 0] += (50 * labels[:, None, None] + rng.integers(0, 30, (400, 1, 1))).astype(np.uint8)
+    data = ImageData(images, labels, np.arange(400) >= 320, tuple("abcd"), "toy4", "made up", "4")
+    net = {"network": toy_net, "epochs": 2}
+    plan = {
+        "agent_rows": 120, "pool": 120, "base": net, "learn": {"batch_size": 20, "lr": 0.02, "dtype": torch.float64},
+        "score_rows": 60, "methods": ("confidence", "diff_01"), "temperatures": (1.0,), "ridges": (0.1,),
+        "rates": (0.5,), "say": lambda text: None,
+    }  # fmt: skip
+    arguments = {"home": (0, 1), "expert": {"network": toy_net, "epochs": 12}, **plan}
+    frame = variants.image_study(data, ("specialist", "clean"), (0, 1), tmp_path, **arguments)
+    again = variants.image_study(data, ("specialist", "clean"), (0, 1), tmp_path, **arguments)
+    pd.testing.assert_frame_equal(frame, again)
+    assert set(frame["setting"]) == {"specialist", "clean"} and set(frame["seed"]) == {0, 1}
+
+    people = HumanLabels(np.tile(labels[:320, None], 3), labels[:320], "made up", "5")
+    crowd = variants.people_study(data, people, (0, 1), tmp_path, test_rows=80, prices=(0.0, 0.1), **plan)
+    assert set(crowd["study"]) == {"one person", "prices", "accuracy"}
+    human = crowd[(crowd["method"] == "human 2") & (crowd["metric"] == "accuracy")]
+    assert human["value"].tolist() == [1.0]
+
+    variants.HOMES["toy4"] = (0, 1)
+    try:
+        variants.save_study(data, frame, "x", tmp_path, notebook="07", study="full", agent_rows=120, pool=120, lam=1)
+    finally:
+        del variants.HOMES["toy4"]
+    written = pd.read_csv(tmp_path / "x_rows.csv")
+    assert len(written) == 120 and "specialist/expert" in written
+    assert "package source sha256" in pd.read_csv(tmp_path / "x_provenance.csv")["what"].tolist()
+    assert not pd.read_csv(tmp_path / "x_variants.csv")["metric"].str.startswith("curve/").any()
+
+
+def test_prices_move_one_router_from_people_to_the_model():
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((900, 2))
+    errors = np.zeros((900, 5))
+    errors[:, 0] = rng.random(900) < 1 / (1 + np.exp(-3 * X[:, 0]))  # the model errs where the first feature is large
+    errors[:, 1:4] = rng.random((900, 3)) < 0.15
+    errors[:, 4] = rng.random(900) < 0.05
+    labels, rows = rng.integers(0, 2, 900), np.arange(900)
+    records = variants.ask_people(X, errors, labels, rows[:500], rows[500:], (0.0, 0.1, 2.0))
+    frame = pd.DataFrame(records).pivot(index="setting", columns=["method", "metric"], values="value")
+    for method in ("dr_cpe_marginal", "plug_in"):
+        asked = frame[method]["questions"]
+        assert asked["0"] > asked["0.1"] > asked["2"] == 0
+        for price in ("0.1", "2"):
+            assert frame[method]["deferral_loss"][price] <= frame["best_single"]["deferral_loss"][price] + 1e-12
+        assert (frame["oracle"]["deferral_loss"] <= frame[method]["deferral_loss"] + 1e-12).all()
+    # with λ and the price in one unit, both routers estimate the same expected costs
+    assert abs(frame["plug_in"]["questions"]["0.1"] - frame["dr_cpe_marginal"]["questions"]["0.1"]) < 0.15
+    with pytest.raises(ValueError, match="price must be"):
+        variants.action_costs(errors, -0.1)

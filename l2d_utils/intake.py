@@ -219,7 +219,7 @@ def _from_frame(frame: pd.DataFrame, name: str, source: str, sha256: str, featur
         raise DataError(
             f"{name}: {complete} of {len(scores)} usable rows have a score from every agent; {MIN_ROWS} are needed"
         )
-    if (different := len(np.unique(group))) < MIN_ROWS // 2:
+    if (different := _distinct(group)) < MIN_ROWS // 2:
         raise DataError(f"{name}: {different} different prompts are too few; {MIN_ROWS // 2} are needed")
     if absent.any():
         done = f"filled for training; the {len(scores) - complete} rows are left out of every reported figure"
@@ -230,7 +230,7 @@ def _from_frame(frame: pd.DataFrame, name: str, source: str, sha256: str, featur
             what = f"the split leaves {min(sizes)} rows with all scores on one side"
             notes.append(Oddity(what, len(test), "split ignored, folds drawn"))
             test = None
-    notes += _suspicions(scores, agents, task, test)
+    notes += _suspicions(scores, agents, None if task is None else pd.factorize(task)[0], test)
     return Case(
         prompts, features, 1.0 - scores, dollars, agents, task, test, group, tuple(notes), name, source, sha256
     )  # fmt: skip
@@ -396,8 +396,8 @@ def _task(frame: pd.DataFrame, keep: NDArray, notes: list[Oddity]) -> NDArray | 
     if "task" not in frame.columns:
         return None
     task = _texts(frame[keep], "task", "(no task)", notes)
-    if len(np.unique(task)) > max(2, len(task) // 4):
-        notes.append(Oddity("tasks are nearly all different", len(np.unique(task)), "column 'task' ignored"))
+    if (different := len(set(task.tolist()))) > max(2, len(task) // 4):
+        notes.append(Oddity("tasks are nearly all different", different, "column 'task' ignored"))
         return None
     return task
 
@@ -421,9 +421,14 @@ def _groups(prompts: list[str]) -> NDArray[np.int64]:
     return pd.factorize(np.array([p.strip().casefold() for p in prompts], dtype=object))[0].astype(np.int64)
 
 
+def _distinct(codes: NDArray) -> int:
+    """How many different small whole numbers ≥ 0 there are; sorting a million of them would take a second."""
+    return int(np.count_nonzero(np.bincount(codes)))
+
+
 def _without_leaks(keep: NDArray, test: NDArray | None, group: NDArray, notes: list[Oddity]) -> NDArray[np.bool_]:
     """`keep` without the rows outside the test part whose prompt also stands inside it."""
-    repeats = int(keep.sum()) - len(np.unique(group[keep]))
+    repeats = int(keep.sum()) - _distinct(group[keep])
     if test is not None:
         leaked = keep & ~test & np.isin(group, group[keep & test])
         if leaked.any():
@@ -431,7 +436,7 @@ def _without_leaks(keep: NDArray, test: NDArray | None, group: NDArray, notes: l
                 Oddity("prompts of the test part that also stand outside it", int(leaked.sum()), "left out there")
             )
             keep = keep & ~leaked
-            repeats = int(keep.sum()) - len(np.unique(group[keep]))
+            repeats = int(keep.sum()) - _distinct(group[keep])
     if repeats:
         notes.append(Oddity("repeated prompts", repeats, "kept; equal prompts never fall into two folds"))
     return keep
@@ -488,14 +493,14 @@ def shuffled_agents(scores: ArrayLike, task: ArrayLike | None = None) -> list[in
             links.append(len(column) * (column @ rest) ** 2 / ((column @ column) * (rest @ rest)))
         z = np.sqrt(np.nan_to_num(links))
     if task is not None:
-        z = np.maximum(z, [_between(column, task) for column in centred.T])
+        codes = pd.factorize(np.asarray(task))[0]
+        z = np.maximum(z, [_between(column, codes) for column in centred.T])
     varies = np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)
     return [int(k) for k in np.flatnonzero(varies & (z < 2.5))] if (z > 6).any() else []
 
 
-def _between(column: NDArray, task: ArrayLike) -> float:
+def _between(column: NDArray, codes: NDArray) -> float:
     """How far the variation between tasks exceeds chance, in standard deviations of its null distribution."""
-    codes = pd.factorize(np.asarray(task))[0]
     counts = np.bincount(codes)
     if len(counts) < 2 or not column.any():
         return 0.0

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
 from sklearn.kernel_approximation import Nystroem
 from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsRegressor, NearestNeighbors
@@ -423,42 +424,13 @@ def nine_models_study(folder: str | Path, *, n_folds: int = 10, say: Callable[[s
     return study(table, splits, features, weights, ALL_METHODS, folder, say=say, notebook="08", study="nine models")
 
 
-def fixed_ridge_study(
-    folder: str | Path,
-    *,
-    n_folds: int = 10,
-    ridges: Iterable[float] = (1e-3, 1e-2, 1e-1, 1.0),
-    say: Callable[[str], None] = print,
-) -> pd.DataFrame:
-    """What margins and offsets are worth when the ridge is not tuned: `setting` is the one ridge strength.
-
-    "llmrouter9" at price weight 0 with 256 TF-IDF dimensions and a linear router. Every other parameter is tuned.
-    """
-    table, found = load_routing("llmrouter9"), []
-    for seed, split in enumerate(folds(table, n_folds, validation=0.2)):
-        X: list[NDArray] = []
-        for l2 in ridges:
-
-            def measure_cell(split=split, seed=seed, l2=l2, X=X) -> pd.DataFrame:
-                if not X:
-                    words = [table.prompts[i] for i in split.train]
-                    X.append(embed_tfidf(words, table.prompts, 256, 0)[1].astype(np.float32))
-                cell = evaluate(RIDGE_METHODS, problem_at_price(table, X[0], split, 0.0), l2=l2)
-                say(f"{table.name}, fold {seed}, ridge {l2:g}")
-                losses = [row for row in records(cell) if row["metric"] == "deferral_loss"]
-                return tidy(losses, notebook="08", study="fixed ridge", data=table.name, seed=seed, setting=f"{l2:g}")
-
-            found.append(remember(folder, {"data": table.name, "study": "ridge", "l2": l2, "seed": seed}, measure_cell))
-    return pd.concat(found, ignore_index=True)
-
-
-RIDGE_METHODS = ("two_stage", "global_temperature", "mild", "two_stage_offsets", "mild_offsets", "plug_in")
-
-
 def two_models_study(
     folder: str | Path, *, n_folds: Mapping[str, int] | None = None, say: Callable[[str], None] = print
 ) -> pd.DataFrame:
-    """RouteLLM's measures on MMLU and GSM8K, and from MMLU to GSM8K: `setting` names the rows that are measured."""
+    """RouteLLM's measures on MMLU and GSM8K, and from MMLU to GSM8K: `setting` names the rows that are measured.
+
+    Features are 64 principal components of the prompt embeddings.
+    """
     mmlu, gsm8k = load_routing("routellm_mmlu"), load_routing("routellm_gsm8k")
     prompts, scores = mmlu.prompts + gsm8k.prompts, np.vstack([mmlu.scores, gsm8k.scores])
     start = {mmlu.name: 0, gsm8k.name: len(mmlu.prompts)}
@@ -470,7 +442,7 @@ def two_models_study(
 
             def measure_fold(table=table, split=split, seed=seed) -> pd.DataFrame:
                 moved = Split(*(start[table.name] + rows for rows in (split.train, split.validation, split.test)))
-                X = kernel_features(prompts, embeddings, scores, moved.train).astype(np.float32)
+                X = PCA(64, svd_solver="full").fit(embeddings[moved.train]).transform(embeddings)
                 rows = {table.name: moved.test}
                 if table is mmlu:
                     rows[gsm8k.name] = start[gsm8k.name] + np.arange(len(gsm8k.prompts))
@@ -497,7 +469,7 @@ CALL_METHODS = (
 
 
 #: The studies that take long, by the name under which their table is kept.
-FULL_STUDIES = {"nine": nine_models_study, "ridge": fixed_ridge_study, "calls": two_models_study}
+FULL_STUDIES = {"nine": nine_models_study, "calls": two_models_study}
 
 
 def gap_to_oracle(loss: ArrayLike, single: ArrayLike, oracle: ArrayLike) -> NDArray[np.float64]:

@@ -52,9 +52,11 @@ class Scorer(torch.nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         widths = (len(mean), *hidden, n_outputs)
-        self.layers = torch.nn.ModuleList(
-            torch.nn.utils.skip_init(torch.nn.Linear, a, b, dtype=mean.dtype) for a, b in itertools.pairwise(widths)
-        )
+        # Linear draws a start of its own, replaced below; the fork keeps that from moving the global generator.
+        with torch.random.fork_rng(devices=[]):
+            self.layers = torch.nn.ModuleList(
+                torch.nn.Linear(a, b, dtype=mean.dtype) for a, b in itertools.pairwise(widths)
+            )
         generator = torch.Generator().manual_seed(random_state)
         for layer in self.layers:
             torch.nn.init.zeros_(layer.bias)

@@ -22,7 +22,7 @@ TIMES = "run_times.csv"
 COLAB_CELL = """\
 import sys
 
-if "google.colab" in sys.modules:  # only there: fetch the book, leave Colab's own torch and numpy alone
+if "google.colab" in sys.modules:  # only there: fetch the book; its torch stays
     import os
     import subprocess
     from importlib.util import find_spec

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,8 +82,9 @@ def parameters(nb, name: str) -> dict[str, Any]:
 
 
 def title_and_summary(nb) -> tuple[str, str]:
-    """Title of cell 0 without the number, and the first line of its text that is no badge."""
-    first, *rest = nb.cells[0].source.splitlines()
+    """Title of cell 0 without the number, and the first two sentences of its first paragraph that is no badge."""
+    first, _, rest = nb.cells[0].source.partition("\n")
     title = first.lstrip("# ").split("·", 1)[-1].strip()
-    summary = next((line.strip() for line in rest if line.strip() and not line.startswith(("[![", "#"))), "")
-    return title, summary
+    paragraphs = (" ".join(part.split()) for part in rest.split("\n\n"))
+    opening = next((part for part in paragraphs if part and not part.startswith(("[![", "#"))), "")
+    return title, " ".join(re.split(r"(?<=[.?!]) ", opening)[:2])

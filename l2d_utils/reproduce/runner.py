@@ -131,7 +131,7 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
             position["count"] = (position["count"] or 0) + 1
 
     partial = target.with_name(f".{target.stem}.partial.ipynb")
-    start, error = time.monotonic(), ""
+    start, error, kernel_failed = time.monotonic(), "", False
     try:
         papermill.execute_notebook(
             job.notebook,
@@ -145,7 +145,7 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a dead kernel, a kernel that does not start, a full disk: report, go on
-        error = f"{type(failure).__name__}: {failure}"
+        error, kernel_failed = f"{type(failure).__name__}: {failure}", True
     except BaseException:  # Ctrl-C: what is half done goes
         partial.unlink(missing_ok=True)
         raise
@@ -157,7 +157,7 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
     if error:
         where = f"cell {position['index']} (In [{position['count']}])"
         error = f"{where}: {error.strip().splitlines()[0][:300]}"
-        if log.exists():
+        if kernel_failed and log.exists():  # after an ordinary exception it holds nothing but shutdown noise
             error += f" (see logs/{log.name})"
     return Outcome(job.name, time.monotonic() - start, error)
 

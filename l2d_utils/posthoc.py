@@ -184,11 +184,14 @@ def mozannar_sontag(train: Sample, l2: float) -> Score:
     return score
 
 
-def dr_cpe(train: Sample, l2: float, **settings: Any) -> Score:
-    """DR-CPE with 0–1 costs; settings of `routers.DensityRatioScorer` (temperature λ, ideal, loss, alpha).
+def dr_cpe(train: Sample, l2: float, temperature: float, **settings: Any) -> Score:
+    """DR-CPE with 0–1 costs; settings of `routers.DensityRatioScorer` (ideal, loss, alpha); λ = temperature in errors.
     [paper, form reconstructed]
     """
-    return DensityRatioScorer(l2=l2, tol=TOL, **settings).fit(train.X, train.costs).decision_function
+    # the signal in the gradient shrinks like 1/λ: with a fixed tolerance the fit would end before it has begun
+    tol = TOL * min(1.0, 1.0 / temperature)
+    scorer = DensityRatioScorer(temperature=temperature, l2=l2, tol=tol, **settings)
+    return scorer.fit(train.X, train.costs).decision_function
 
 
 # ---------------------------------------------------------------- settings, and their choice

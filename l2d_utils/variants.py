@@ -7,6 +7,7 @@ with few classes by the shares in `variant`]
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import ArrayLike, NDArray
 
 from l2d_utils import agents, posthoc, training
@@ -352,6 +354,21 @@ def image_study(
     return pd.concat(found, ignore_index=True)
 
 
+def full_plan(data: ImageData, *, epochs: int = 8) -> dict[str, Any]:
+    """Sizes and agents of the long study on any data set with a test part, as arguments of `image_study`.
+
+    A ResNet-8 and a ResNet-20 as its expert; 15,000 rows for the agents and as many for the scores, or a third of the
+    training part each where that is less. Two thirds of the pool train the scores, the others choose.
+    """
+    rows = min(15_000, int((~data.test).sum()) // 3)
+    of_depth = functools.partial(agents.ResNet, channels=data.images.shape[-1])
+    return {
+        "agent_rows": rows, "pool": rows, "score_rows": 2 * rows // 3,
+        "base": {"network": functools.partial(of_depth, 8)}, "expert": {"network": functools.partial(of_depth, 20)},
+        "learn": {"epochs": epochs, "batch_size": 128, "lr": 5e-3, "autocast": torch.bfloat16},
+    }  # fmt: skip
+
+
 def save_study(
     data: ImageData, frame: pd.DataFrame, name: str, out: str | Path, *, agent_rows: int, pool: int, **settings: Any
 ) -> None:
@@ -416,50 +433,86 @@ def action_costs(errors: ArrayLike, price: float) -> NDArray[np.float64]:
     return np.asarray(errors, dtype=np.float64)[:, [0, 1, 4]] + price * QUESTIONS
 
 
+def _settings(method: str) -> list[dict[str, Any]]:
+    """Four settings of every trained method of `ask_people`."""
+    if method == "dr_cpe_marginal":
+        return [{"temperature": t, "l2": l2} for t in (1.0, 0.3) for l2 in (0.003, 0.03)]
+    if method == "global_temperature":
+        return [{"rho": rho, "l2": 0.003} for rho in (0.5, 1.0, 2.0, 4.0)]
+    return [{"l2": l2} for l2 in (0.001, 0.003, 0.01, 0.03)]
+
+
+def _trained(method: str, X: NDArray, costs: NDArray, l2: float, **params: float) -> DeferralRouter | PlugInRouter:
+    if method == "plug_in":
+        return PlugInRouter(l2=l2).fit(X, costs)
+    return DeferralRouter(method, params, l2=l2, tol=posthoc.TOL).fit(X, costs)
+
+
 def ask_people(
-    X: NDArray,
+    sample: posthoc.Sample,
     errors: NDArray,
-    labels: NDArray,
     train: NDArray,
+    validation: NDArray,
     test: NDArray,
     prices: Sequence[float],
-    *,
-    temperature: float = 1.0,
-    l2: float = 0.03,
 ) -> list[dict[str, Any]]:
     """Choose among `ACTIONS` at every price; records (setting = price, method, metric, value) on the test rows.
 
-    "dr_cpe_marginal" and "plug_in" are trained once, on errors alone, and moved to each price by offsets; "two_stage"
-    is trained anew for every price. "best_single" takes the cheapest action of the training rows. Metrics:
-    deferral_loss, accuracy, questions (per image), share/k (k = 1, 2, 3 as in `ACTIONS`), and share/k/c among images of
-    class c.
+    "dr_cpe_marginal" and "plug_in" are trained once, on errors alone, and moved to each price by offsets; their setting
+    is the one with the smallest validation deferral loss, averaged over the prices. "two_stage" and
+    "global_temperature" are trained anew, and their setting chosen anew, for every price. "confidence" is Chow's rule
+    with the model's own error probability 1 − max_y h_y and the people's mean errors on the training rows;
+    "best_single" always takes the action that is cheapest there; "one_person" and "three_people" always ask.
+
+    Metrics: deferral_loss (errors, price included), accuracy, questions (per image), share/k (k = 1, 2, 3 as in
+    `ACTIONS`), and for dr_cpe_marginal share/k/c among the images of class c.
     """
-    once = DeferralRouter("dr_cpe_marginal", {"temperature": temperature}, l2=l2).fit(
-        X[train], action_costs(errors[train], 0.0)
-    )
-    plug_in = PlugInRouter(l2=l2).fit(X[train], action_costs(errors[train], 0.0))
-    scores, gains = once.decision_function(X[test]), plug_in.decision_function(X[test])
+    X, free = sample.X, action_costs(errors, 0.0)
+    due = [price * QUESTIONS for price in prices]
+    seen = {rows: free[part] for rows, part in (("train", train), ("validation", validation), ("test", test))}
+
+    def losses(routes: Sequence[NDArray]) -> list[float]:
+        return [deferral_loss(seen["validation"] + d, to) for d, to in zip(due, routes, strict=True)]
+
+    def once(method: str, settings: dict[str, Any], rows: NDArray) -> list[NDArray]:
+        router = fitted[method, str(settings)]
+        scores, unit = router.decision_function(X[rows]), settings.get("temperature", 1.0)
+        return [route(scores, offsets_for_prices(d, unit, len(d))) for d in due]
+
+    found: dict[str, list[NDArray]] = {}
+    fitted: dict[tuple[str, str], DeferralRouter | PlugInRouter] = {}
+    for method in ("dr_cpe_marginal", "plug_in"):
+        grid = _settings(method)
+        fitted |= {(method, str(s)): _trained(method, X[train], seen["train"], **s) for s in grid}
+        best = min(grid, key=lambda s: float(np.mean(losses(once(method, s, validation)))))
+        found[method] = once(method, best, test)
+    for method in ("two_stage", "global_temperature"):
+        found[method] = []
+        for d in due:
+            routers = [_trained(method, X[train], seen["train"] + d, **s) for s in _settings(method)]
+            best = min(routers, key=lambda r: deferral_loss(seen["validation"] + d, r.predict(X[validation])))
+            found[method].append(best.predict(X[test]))
+    people = np.broadcast_to(seen["train"][:, 1:].mean(axis=0), (len(test), 2))
+    expected = np.column_stack([1 - sample.model[test].max(axis=1), people])
+    found["confidence"] = [(expected + d).argmin(axis=1) for d in due]
+    found["best_single"] = [np.full(len(test), best_single(seen["train"] + d)) for d in due]
+    found |= {name: [np.full(len(test), k)] * len(due) for k, name in ((1, "one_person"), (2, "three_people"))}
+    found["oracle"] = [(seen["test"] + d).argmin(axis=1) for d in due]
+
     records = []
-    for price in prices:
-        costs, due = action_costs(errors[test], price), price * QUESTIONS
-        seen = action_costs(errors[train], price)
-        routes = {
-            "dr_cpe_marginal": route(scores, offsets_for_prices(due, temperature, 3)),
-            "plug_in": route(gains, -due),
-            "two_stage": DeferralRouter("two_stage", l2=l2, tol=posthoc.TOL).fit(X[train], seen).predict(X[test]),
-            "best_single": np.full(len(test), best_single(seen)),
-            "oracle": costs.argmin(axis=1),
-        }
-        for method, to in routes.items():
+    for method, routes in found.items():
+        for price, d, to in zip(prices, due, routes, strict=True):
             numbers = {
-                "deferral_loss": deferral_loss(costs, to),
-                "accuracy": 1 - deferral_loss(action_costs(errors[test], 0.0), to),
+                "deferral_loss": deferral_loss(seen["test"] + d, to),
+                "accuracy": 1 - deferral_loss(seen["test"], to),
                 "questions": float(QUESTIONS[to].mean()),
             }
             numbers |= {f"share/{k + 1}": float((to == k).mean()) for k in range(3)}
-            for c in np.unique(labels):
-                here = to[labels[test] == c]
-                numbers |= {f"share/{k + 1}/{c}": float((here == k).mean()) for k in range(3)}
+            if method == "dr_cpe_marginal":
+                of_class = {c: to[sample.labels[test] == c] for c in np.unique(sample.labels)}
+                numbers |= {
+                    f"share/{k + 1}/{c}": float((to == k).mean()) for c, to in of_class.items() for k in range(3)
+                }
             constants = {"setting": f"{price:g}", "method": method}
             records += [{**constants, "metric": metric, "value": value} for metric, value in numbers.items()]
     return records
@@ -482,9 +535,10 @@ def people_study(
 ) -> pd.DataFrame:
     """Deferral to people, on training images that the base model has not seen.
 
-    The study "one person" is `score_study` with the first human label as the expert; "prices" is `ask_people` with
-    `score_rows` training rows; "accuracy" holds the accuracy of model, three labels and aggregate per class. Test rows
-    are `test_rows` of the images, the same for all seeds. Arguments as in `image_study`.
+    The study "one person" is `score_study` with the first human label as the expert; "prices" is `ask_people`;
+    "accuracy" holds the accuracy of model, three labels and aggregate per class. Test rows are `test_rows` of the
+    images, the same for all seeds; of the others each seed takes `score_rows` to train on and the rest to choose on.
+    Finished seeds are kept in `folder`. Arguments as in `image_study`.
     """
     rows = divide(data, agent_rows=agent_rows, pool=pool)
     out = np.concatenate([rows.pool, rows.test, rows.rest])
@@ -500,9 +554,14 @@ def people_study(
         ).assign(study="one person")
     ]  # fmt: skip
     for seed in seeds:
-        train = np.random.default_rng(seed).permutation(rest)[:score_rows]
-        records = ask_people(sample.X, errors, sample.labels, train, test, prices)
-        found.append(tidy(records, seed=seed, study="prices", split="test"))
+
+        def one(seed: int = seed) -> pd.DataFrame:
+            shuffled = np.random.default_rng(seed).permutation(rest)
+            train, validation = shuffled[:score_rows], shuffled[score_rows:]
+            return tidy(ask_people(sample, errors, train, validation, test, prices), seed=seed)
+
+        what = {**key, "study": "prices", "seed": seed, "score_rows": score_rows, "prices": list(prices)}
+        found.append(remember(folder, what, one).assign(study="prices", split="test"))
     for k, who in enumerate(("model", "human 1", "human 2", "human 3", "aggregate")):
         right = pd.Series(1 - errors[test, k]).groupby(sample.labels[test]).mean()
         records = [{"metric": "accuracy", "value": 1 - errors[test, k].mean()}]

@@ -73,6 +73,13 @@ def test_diff_01_is_dr_cpe_with_the_square_loss_at_large_temperature():
     assert kendalltau(a, b).statistic > 0.98
 
 
+@pytest.mark.parametrize("method", posthoc.DENSITY_RATIOS)
+def test_a_large_temperature_is_fitted_as_far_as_a_small_one(method):
+    """From λ = 10 on, the order is that of the error difference and hardly moves; a fit that ended early would."""
+    a, b = (posthoc.fit(method, TRAIN, l2=0.01, temperature=t)(TEST.X) for t in (10.0, 300.0))
+    assert kendalltau(a, b).statistic > 0.95
+
+
 def test_linear_plug_in_would_be_diff_01_and_the_logistic_one_is_a_probability_difference():
     score = posthoc.fit("plug_in", TRAIN, l2=1e-3)(TRAIN.X)
     assert (np.abs(score) <= 1).all()

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2d_utils import agents, variants
-from l2d_utils.data import HumanLabels, ImageData
+from l2d_utils import agents, posthoc, variants
+from l2d_utils.data import HumanLabels, ImageData, load_images
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 40))
 ROWS = np.arange(0, 400, 2)
@@ -208,21 +208,48 @@ def test_the_whole_study_runs_resumes_and_is_written_down(tmp_path, monkeypatch)
 
 def test_prices_move_one_router_from_people_to_the_model():
     rng = np.random.default_rng(3)
-    X = rng.standard_normal((900, 2))
-    errors = np.zeros((900, 5))
-    errors[:, 0] = rng.random(900) < 1 / (1 + np.exp(-3 * X[:, 0]))  # the model errs where the first feature is large
-    errors[:, 1:4] = rng.random((900, 3)) < 0.15
-    errors[:, 4] = rng.random(900) < 0.05
-    labels, rows = rng.integers(0, 2, 900), np.arange(900)
-    records = variants.ask_people(X, errors, labels, rows[:500], rows[500:], (0.0, 0.1, 2.0))
+    X = rng.standard_normal((1200, 2))
+    wrong = 1 / (1 + np.exp(-3 * X[:, 0]))  # the model errs where the first feature is large
+    errors = np.zeros((1200, 5))
+    errors[:, 0] = rng.random(1200) < wrong
+    errors[:, 1:4] = rng.random((1200, 3)) < 0.15
+    errors[:, 4] = rng.random(1200) < 0.05
+    labels, rows = rng.integers(0, 2, 1200), np.arange(1200)
+    honest = np.column_stack([1 - wrong, np.tile(wrong[:, None] / 9, 9)])  # confidence tells the truth
+    sample = posthoc.Sample(X, honest, honest, labels)
+    records = variants.ask_people(sample, errors, rows[:500], rows[500:800], rows[800:], (0.0, 0.1, 2.0))
     frame = pd.DataFrame(records).pivot(index="setting", columns=["method", "metric"], values="value")
-    for method in ("dr_cpe_marginal", "plug_in"):
+    for method in ("dr_cpe_marginal", "plug_in", "two_stage", "global_temperature", "confidence"):
         asked = frame[method]["questions"]
-        assert asked["0"] > asked["0.1"] > asked["2"] == 0
+        assert asked["0"] > asked["0.1"] > asked["2"] == 0, method
+        shares = frame[method][[f"share/{k}" for k in (1, 2, 3)]]
+        np.testing.assert_allclose(shares.sum(axis=1), 1)
+        np.testing.assert_allclose(shares @ variants.QUESTIONS, asked)
         for price in ("0.1", "2"):
             assert frame[method]["deferral_loss"][price] <= frame["best_single"]["deferral_loss"][price] + 1e-12
         assert (frame["oracle"]["deferral_loss"] <= frame[method]["deferral_loss"] + 1e-12).all()
+    for name, column, questions in (("one_person", 1, 1), ("three_people", 4, 3)):
+        np.testing.assert_allclose(frame[name]["accuracy"], 1 - errors[800:, column].mean())
+        np.testing.assert_allclose(frame[name]["questions"], questions)
     # with λ and the price in one unit, both routers estimate the same expected costs
     assert abs(frame["plug_in"]["questions"]["0.1"] - frame["dr_cpe_marginal"]["questions"]["0.1"]) < 0.15
     with pytest.raises(ValueError, match="price must be"):
         variants.action_costs(errors, -0.1)
+
+
+def test_medmnist_files_go_through_the_same_code(tmp_path, monkeypatch):
+    rng = np.random.default_rng(4)
+    labels = np.tile(np.arange(3), 80)
+    images = (60 * labels[:, None, None] + rng.integers(0, 60, (240, 8, 8))).astype(np.uint8)
+    parts = {"train": slice(0, 150), "val": slice(150, 180), "test": slice(180, 240)}
+    arrays = {f"{p}_images": images[s] for p, s in parts.items()} | {f"{p}_labels": labels[s] for p, s in parts.items()}
+    np.savez(tmp_path / "graymnist.npz", **arrays)
+    monkeypatch.setenv("L2D_DATA_DIR", str(tmp_path))
+    monkeypatch.delenv("L2D_OUT", raising=False)
+    plan = variants.full_plan(load_images("graymnist"), epochs=1)
+    assert plan["agent_rows"] == plan["pool"] == 60 and plan["score_rows"] == 40
+    quick = {"methods": ("confidence", "diff_01"), "temperatures": (1.0,), "ridges": (0.1,), "rates": (0.5,)}
+    frame = variants.image_study(
+        load_images("graymnist"), ("clean",), (0, 1), tmp_path, home=(), say=lambda text: None, **plan, **quick
+    )
+    assert set(frame["data"]) == {"graymnist"} and frame["value"].notna().all()

@@ -121,6 +121,9 @@ def soft_margins(scores: Tensor, margins: Tensor | float = 1.0) -> Tensor:
 #: Numbers in one temporary of a block: small enough to stay in a processor's cache.
 BLOCK_SIZE = 160_000
 
+#: (scores (b, K), rows, whether the gradient is wanted) → summed loss, and its gradient (b, K) if wanted.
+BlockLoss = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
+
 
 class _SumOverBlocks(torch.autograd.Function):
     """Σ_rows loss(scores[rows], rows), with the gradient taken block by block.
@@ -131,19 +134,17 @@ class _SumOverBlocks(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, scores: Tensor, loss: Callable[[Tensor, slice], Tensor]) -> Tensor:
+    def forward(ctx, scores: Tensor, loss: BlockLoss) -> Tensor:
         n, n_agents = scores.shape
         step = max(1, BLOCK_SIZE // n_agents)
         gradient = torch.empty_like(scores) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float64, device=scores.device)
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            with torch.set_grad_enabled(gradient is not None):
-                block = scores[rows].detach().requires_grad_(gradient is not None)
-                value = loss(block, rows)
+            value, part = loss(scores[rows], rows, gradient is not None)
             if gradient is not None:
-                gradient[rows] = torch.autograd.grad(value, block)[0]
-            total += value.detach()
+                gradient[rows] = part
+            total += value
         ctx.save_for_backward(gradient)
         return total
 
@@ -152,6 +153,44 @@ class _SumOverBlocks(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad.to(gradient), None
+
+
+def _by_autograd(loss: Callable[[Tensor, slice], Tensor]) -> BlockLoss:
+    """A block loss whose gradient torch derives."""
+
+    def block_loss(scores: Tensor, rows: slice, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        with torch.set_grad_enabled(wanted):
+            scores = scores.detach().requires_grad_(wanted)
+            value = loss(scores, rows)
+        return value.detach(), torch.autograd.grad(value, scores)[0] if wanted else None
+
+    return block_loss
+
+
+def _log_loss(weights: Tensor, margins: Tensor) -> BlockLoss:
+    """Equation (1) at q = 0 without focus or shift, in the given scores.
+
+    There −log σ(m_k) = log Σ_j exp(s_j/ρ_k) − s_k/ρ_k: one log-softmax for each distinct ρ serves the value and the
+    gradient Σ_k W_k·(softmax(s/ρ_k) − e_k)/ρ_k, and the soft margins are not needed.
+    """
+    groups = _agents_by_margin(margins)
+
+    def block_loss(scores: Tensor, rows: slice, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        scores = scores.t().contiguous()
+        total = torch.zeros((), dtype=torch.float64, device=scores.device)
+        gradient = torch.zeros_like(scores) if wanted else None
+        for rho, agents in groups:
+            own = slice(None) if len(agents) == len(scores) else agents
+            w = weights[rows].t()[own]
+            log_p = torch.log_softmax(scores / rho, dim=0)
+            total -= (w * log_p[own]).sum(dtype=torch.float64)
+            if wanted:
+                pull = log_p.exp_().mul_(w.sum(dim=0))
+                pull[own] -= w
+                gradient.add_(pull, alpha=1.0 / rho)
+        return total, gradient.t() if wanted else None
+
+    return block_loss
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -201,17 +240,19 @@ class PairLoss:
         weights = self.weights[rows]
         _check_shape(scores, weights)
 
-        # Most presets leave these parts neutral; passing over them saves whole sweeps of the scores.
-        moved = bool((self.scale != 1).any() or (self.offset != 0).any())
-        shifted = bool((self.shift != 0).any())
-
-        def block_loss(block: Tensor, here: slice) -> Tensor:
-            margin = soft_margins(torch.addcmul(self.offset, block, self.scale) if moved else block, self.margins)
-            if shifted:
-                margin = margin - self.shift / self.margins
-            return (comp_sum(margin.t(), self.q, self.focusing) * weights[here].t()).sum(dtype=torch.float64)
-
+        plain = self.q == 0 and self.focusing == 0 and not (self.shift != 0).any()
+        block_loss = _log_loss(weights, self.margins) if plain else _by_autograd(self._general(weights))
+        # Most presets leave these parts neutral; passing over them saves sweeps of the scores.
+        if (self.scale != 1).any() or (self.offset != 0).any():
+            scores = torch.addcmul(self.offset, scores, self.scale)
         return _SumOverBlocks.apply(scores, block_loss) / len(scores)
+
+    def _general(self, weights: Tensor) -> Callable[[Tensor, slice], Tensor]:
+        def loss(scores: Tensor, rows: slice) -> Tensor:
+            margin = soft_margins(scores, self.margins) - self.shift / self.margins
+            return (comp_sum(margin.t(), self.q, self.focusing) * weights[rows].t()).sum(dtype=torch.float64)
+
+        return loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -230,10 +271,10 @@ class OneVsAll:
         weights, negatives = self.weights[rows], self.negatives[rows]
         _check_shape(scores, weights)
 
-        def block_loss(block: Tensor, here: slice) -> Tensor:
+        def loss(block: Tensor, here: slice) -> Tensor:
             return -(weights[here] * logsigmoid(block) + negatives[here] * logsigmoid(-block)).sum(dtype=torch.float64)
 
-        return _SumOverBlocks.apply(scores, block_loss) / len(scores)
+        return _SumOverBlocks.apply(scores, _by_autograd(loss)) / len(scores)
 
 
 Objective = PairLoss | OneVsAll

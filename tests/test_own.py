@@ -454,7 +454,6 @@ def run(*arguments):
 
 def test_command_writes_router_card_and_tables(tmp_path, monkeypatch):
     monkeypatch.delenv("L2D_OUT", raising=False)
-    monkeypatch.setattr(own, "METHODS", ("plug_in",))
     table(200).to_parquet(tmp_path / "mine.parquet")
     code, out, err = run(str(tmp_path / "mine.parquet"), "--price-weight", "0.3", "--out", str(tmp_path / "folder"))
     assert (code, err) == (0, "") and "mine: 200 rows, 3 agents" in out

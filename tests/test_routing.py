@@ -8,11 +8,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.neighbors import KNeighborsRegressor
 
-from l2d_utils import data, metrics, routing, rules
+from l2d_utils import data, metrics, neighbours, routing, rules, tuning
 from l2d_utils.costs import costs_from_scores
 from l2d_utils.data import RoutingTable, Split
-from l2d_utils.routers import DeferralRouter
+from l2d_utils.escape import prompt_html
+from l2d_utils.routers import DeferralRouter, PlugInRouter
 from l2d_utils.studies import Problem
 
 
@@ -98,7 +100,7 @@ def test_kernel_features_know_nothing_of_held_out_scores_or_a_rows_own_score():
     E /= np.linalg.norm(E, axis=1, keepdims=True)
 
     def features(scores):
-        return routing.kernel_features(table.prompts, E, scores, train, dim=10, neighbours=5)
+        return neighbours.kernel_features(table.prompts, E, scores, train, dim=10, neighbours=5)
 
     X = features(table.scores)
     assert X.shape == (90, 13)
@@ -115,7 +117,7 @@ def test_neighbour_means_are_those_of_the_nearest_training_rows():
     table = make_table(40)
     train = np.arange(30)
     E = np.eye(40)
-    X = routing.kernel_features(["same words here", "other text"] * 20, E, table.scores, train, dim=2, neighbours=29)
+    X = neighbours.kernel_features(["same words here", "other text"] * 20, E, table.scores, train, dim=2, neighbours=29)
     np.testing.assert_allclose(X[5, 2:], np.delete(table.scores[:30], 5, axis=0).mean(axis=0))
 
 
@@ -124,7 +126,7 @@ def test_neighbour_means_are_those_of_the_nearest_training_rows():
 
 def test_thinned_grids_are_equally_long_and_part_of_the_whole():
     for method in ("two_stage", "mild", "plug_in", "knn", "margin_dr_cpe"):
-        whole, few = (routing.candidates(method, every)[1] for every in (1, 6))
+        whole, few = (tuning.candidates(method, every)[1] for every in (1, 6))
         assert len(whole) == 15 and len(few) == 3
         assert all(str(setting) in map(str, whole) for setting in few)
 
@@ -134,20 +136,20 @@ def test_thinned_grids_are_equally_long_and_part_of_the_whole():
 def test_shrunken_offsets_of_noise_are_judged_on_other_rows(seed, n_agents):
     rng = np.random.default_rng(seed)
     scores, costs = rng.normal(size=(120, n_agents)), rng.random((120, n_agents))
-    offsets, loss = routing.shrunken_offsets(scores, costs)
+    offsets, loss = tuning.shrunken_offsets(scores, costs)
     plain = metrics.deferral_loss(costs, scores.argmax(axis=1))
     assert loss <= plain + 1e-12  # t = 0 is among the choices
     if not offsets.any():
         assert loss == pytest.approx(plain)
     full = rules.offsets_for_costs(scores, costs)
     t = np.linalg.norm(offsets) / max(np.linalg.norm(full), 1e-12)
-    assert min(abs(t - s) for s in routing.SHRINKAGE) < 1e-9
+    assert min(abs(t - s) for s in tuning.SHRINKAGE) < 1e-9
 
 
 def test_offsets_repair_a_router_whose_scores_are_biased():
     problem = make_problem()
     biased = -problem.costs + np.array([1.0, 0.0, -1.0])
-    offsets, loss = routing.shrunken_offsets(biased, problem.costs)
+    offsets, loss = tuning.shrunken_offsets(biased, problem.costs)
     assert loss < 0.5 * metrics.deferral_loss(problem.costs, biased.argmax(axis=1))
     assert offsets[0] < offsets[1] < offsets[2]
 
@@ -163,7 +165,7 @@ def test_tuned_methods_beat_the_best_single_agent_and_share_fits():
     assert (found.routes["cheapest"] == 0).all()
     assert np.isfinite([row["value"] for row in routing.records(found)]).all()
     with pytest.raises(ValueError, match="loss must be one of"):
-        routing.tune(["no_such_method"], problem)
+        routing.evaluate(["no_such_method"], problem)
 
 
 def test_temperature_is_a_ridge_strength():
@@ -192,6 +194,25 @@ def test_study_goes_on_where_it_stopped(tmp_path):
     assert len(calls) == 2 and set(first["setting"].astype(float)) == {0.0, 0.5}
     pd.testing.assert_frame_equal(run(), first)
     assert len(calls) == 2
+    assert not first.duplicated(["setting", "seed", "split", "method", "metric"]).any()
+
+
+def test_a_method_added_to_a_study_costs_only_its_own_parts(tmp_path):
+    table = make_table()
+    splits = [routing.resplit(table, validation=0.4, random_state=0)]
+    X, said = np.random.default_rng(0).normal(size=(60, 2)), []
+
+    def run(*methods):
+        return routing.study(
+            table, splits, lambda _: X, [0.0], methods, tmp_path, say=said.append, notebook="08", study="toy"
+        )
+
+    few = run("plug_in", "plug_in_offsets")
+    many = run("plug_in", "plug_in_offsets", "two_stage")
+    assert len(said) == 2 and "two_stage" in said[1]
+    assert set(many["method"]) - set(few["method"]) == {"two_stage"}
+    known = many[many["method"] != "two_stage"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(known, few)
 
 
 @given(loss=st.floats(0, 1), oracle=st.floats(0, 0.4), gap=st.floats(0.01, 0.5))
@@ -228,13 +249,13 @@ def test_frontier_spends_less_as_money_grows_dear():
 
 @given(text=st.text(max_size=40))
 def test_no_prompt_escapes_its_cell(text):
-    page = routing.prompt_html(pd.DataFrame({"prompt": [text + "<script>x</script><td>$a$"], "n": [1]}))
+    page = prompt_html(pd.DataFrame({"prompt": [text + "<script>x</script><td>$a$"], "n": [1]}))
     assert "<script" not in page and "$" not in page
     assert page.count("<td") == 2 and page.count("</td>") == 2
 
 
 def test_long_prompts_are_cut():
-    page = routing.prompt_html(pd.DataFrame({"prompt": ["ab " * 200]}), longest=20)
+    page = prompt_html(pd.DataFrame({"prompt": ["ab " * 200]}), longest=20)
     assert "ab ab ab ab ab ab a…" in page
 
 
@@ -288,12 +309,12 @@ def test_settings_for_calls_are_chosen_by_apgr():
 def test_neighbour_router_is_log_mean_tilt_and_ranks_like_knn_at_large_temperature():
     problem = make_problem()
     X, costs, test = problem.X[problem.split.train], problem.costs[problem.split.train], problem.X[problem.split.test]
-    router = routing.NeighbourRouter(n_neighbors=7, temperature=0.4).fit(X, costs)
+    router = neighbours.NeighbourRouter(n_neighbors=7, temperature=0.4).fit(X, costs)
     near = np.argsort(((test[0] - X) ** 2).sum(axis=1))[:7]
     expected = np.log(np.exp(-(costs[near] - costs.min()) / 0.4).mean(axis=0))
     np.testing.assert_allclose(router.decision_function(test)[0], expected)
-    plain = routing.PlugInRouter(regressor=routing.KNeighborsRegressor(7)).fit(X, costs)
-    calm = routing.NeighbourRouter(n_neighbors=7, temperature=1e6).fit(X, costs)
+    plain = PlugInRouter(regressor=KNeighborsRegressor(7)).fit(X, costs)
+    calm = neighbours.NeighbourRouter(n_neighbors=7, temperature=1e6).fit(X, costs)
     assert np.mean(calm.predict(test) == plain.predict(test)) > 0.99
 
 
@@ -302,17 +323,17 @@ def test_with_zero_one_costs_the_scores_are_a_monotone_map_of_the_neighbours_err
     problem = make_problem()
     wrong = (problem.costs > 0.5).astype(float)
     errors = (
-        -routing.PlugInRouter(regressor=routing.KNeighborsRegressor(9))
+        -PlugInRouter(regressor=KNeighborsRegressor(9))
         .fit(problem.X, wrong)
         .decision_function(problem.X)
     )
     for temperature in (0.2, 1.0, 50.0):
-        scores = routing.NeighbourRouter(9, temperature).fit(problem.X, wrong).decision_function(problem.X)
+        scores = neighbours.NeighbourRouter(9, temperature).fit(problem.X, wrong).decision_function(problem.X)
         np.testing.assert_allclose(np.exp(scores), np.maximum(1 + np.expm1(-1 / temperature) * errors, 0), atol=1e-12)
 
 
 def test_a_fixed_ridge_is_the_only_ridge_tried():
     problem = make_problem()
-    tuned = routing.tune(["two_stage", "mild", "plug_in"], problem, l2=0.07)
+    tuned = routing.evaluate(["two_stage", "mild", "plug_in", "knn"], problem, l2=0.07, every=6).routers
     assert all(found.params["l2"] == 0.07 for found in tuned.values())
     assert tuned["mild"].params["loss_params"]

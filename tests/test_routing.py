@@ -335,5 +335,6 @@ def test_with_zero_one_costs_the_scores_are_a_monotone_map_of_the_neighbours_err
 def test_a_fixed_ridge_is_the_only_ridge_tried():
     problem = make_problem()
     tuned = routing.evaluate(["two_stage", "mild", "plug_in", "knn"], problem, l2=0.07, every=6).routers
+    assert "l2" not in tuned.pop("knn").params  # nearest neighbours have none
     assert all(found.params["l2"] == 0.07 for found in tuned.values())
     assert tuned["mild"].params["loss_params"]

@@ -1,0 +1,50 @@
+"""The one command: a table in, a folder with router, card and tables out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+
+from l2d_utils import intake
+from l2d_utils.own.advice import advise, features
+from l2d_utils.own.dollars import price_curve
+from l2d_utils.own.report import write
+
+
+def _price_weight(value: str) -> float:
+    number = float(value)
+    if not np.isfinite(number) or number < 0:
+        raise argparse.ArgumentTypeError(f"a number ≥ 0 is needed; found {value}")
+    return number
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """The command line; 0, or 2 after one line on stderr."""
+    parser = argparse.ArgumentParser(
+        prog="python -m l2d_utils.own", description="a routing table in, a tested router and its report out"
+    )
+    parser.add_argument("table", help="routing table (.csv, .parquet) or a name such as paretobandit")
+    parser.add_argument("--price-weight", type=_price_weight, default=0.0, help="errors per dollar unit, >= 0")
+    parser.add_argument("--out", default="own", help="folder for router, card and tables (L2D_OUT, if set, wins)")
+    parser.add_argument("--folds", type=int, default=5, help="outer folds if the table brings no hold-out")
+    options = parser.parse_args(None if arguments is None else list(arguments))
+    try:
+        if options.folds < 2:
+            raise ValueError(f"--folds must be at least 2; found {options.folds}")
+        case = intake.read(options.table)
+        print(f"{case.name}: {len(case.errors):,} rows, {len(case.agents)} agents")
+        for oddity in case.oddities:
+            print(f"  odd: {oddity.found} ({oddity.count}): {oddity.done}")
+        X = features(case)
+        advice = advise(case, options.price_weight, folds=options.folds, X=X)
+        curve = None if case.dollars is None else price_curve(advice.case, X=X, folds=options.folds)
+        folder = write(advice, options.out, curve)
+    except (ValueError, OSError, ArithmeticError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    print(advice.verdict())
+    print(f"card, router and tables: {folder}")
+    return 0

@@ -373,6 +373,19 @@ def transfer_table(frame: pd.DataFrame) -> pd.DataFrame:
     return table.assign(off=table["got"] - table["asked"]).reset_index(drop=True)
 
 
+def chosen_member(frame: pd.DataFrame, members: Sequence[str], name: str) -> pd.DataFrame:
+    """`frame` and once more, under the method `name`, the rows of the member with the largest validation area.
+
+    Chosen anew in every setting and for every seed; the first member wins ties.
+    """
+    held = frame[(frame["split"] == "validation") & (frame["metric"] == "area")]
+    areas = held.pivot(index=["setting", "seed"], columns="method", values="value")[list(members)]
+    best = areas.idxmax(axis=1).rename("best").reset_index()
+    rows = frame.merge(best, on=["setting", "seed"])
+    rows = rows[rows["method"] == rows["best"]].drop(columns="best")
+    return pd.concat([frame, rows.assign(method=name)], ignore_index=True)
+
+
 def against_best(frame: pd.DataFrame, methods: Sequence[str], rivals: Sequence[str]) -> pd.DataFrame:
     """Paired difference of the share of the gap closed, method minus best rival, in every setting.
 
@@ -402,3 +415,15 @@ def ranks(frame: pd.DataFrame, methods: Sequence[str], metric: str = "gap_closed
     table = means.rank(ascending=False)
     table = table.assign(mean=table.mean(axis=1), worst=table.max(axis=1))
     return table.sort_values(["worst", "mean"]).rename_axis(columns=None).reset_index()
+
+
+def member_ranks(
+    frame: pd.DataFrame, others: Sequence[str], members: Sequence[str], metric: str = "gap_closed"
+) -> pd.DataFrame:
+    """`ranks` with one member of a family in the race at a time, so that relatives do not push anyone down.
+
+    The ranks of `others` are those with the first member in the race.
+    """
+    races = [ranks(frame, [*others, member], metric).set_index("method") for member in members]
+    table = pd.concat([races[0].loc[list(others)], *(r.loc[[m]] for r, m in zip(races, members, strict=True))])
+    return table.sort_values(["worst", "mean"]).reset_index()

@@ -568,3 +568,15 @@ def people_study(
         records += [{"metric": f"accuracy/{c}", "value": v} for c, v in right.items()]
         found.append(tidy(records, method=who, study="accuracy", split="test"))
     return pd.concat(found, ignore_index=True).assign(data=data.name)
+
+
+def save_people(
+    data: ImageData, humans: HumanLabels, frame: pd.DataFrame, name: str, out: str | Path, **settings: Any
+) -> None:
+    """Write what `people_study` found: <name>.csv (TIDY rows without the curves) and <name>_provenance.csv."""
+    notebook = settings.pop("notebook", "")
+    kept = frame[~frame["metric"].str.startswith("curve/")].assign(notebook=notebook)
+    save_table(kept, name, out)
+    seeds = sorted(set(frame["seed"]) - {""})
+    about = {"people": humans.source, "people sha256": humans.sha256, "profile": "full", "seeds": seeds}
+    save_table(provenance(data, **about, **settings), f"{name}_provenance", out)

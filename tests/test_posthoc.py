@@ -131,3 +131,25 @@ def test_study_and_its_tables():
         posthoc.ranks(frame.assign(metric="other"), methods)
     with pytest.raises(ValueError, match="no test rows of curve"):
         posthoc.curve_table(frame.assign(split="validation"))
+
+
+def test_the_member_is_chosen_on_validation_and_not_on_test():
+    areas = {("a", 0): (0.8, 0.1), ("b", 0): (0.7, 0.9), ("a", 1): (0.7, 0.2), ("b", 1): (0.75, 0.3)}
+    rows = [
+        {"setting": "x", "seed": seed, "method": method, "split": split, "metric": metric, "value": value}
+        for (method, seed), pair in areas.items()
+        for (split, metric), value in zip((("validation", "area"), ("test", "gap_closed")), pair, strict=True)
+    ]
+    frame = posthoc.chosen_member(pd.DataFrame(rows), ["a", "b"], "family")
+    mine = frame[(frame["method"] == "family") & (frame["split"] == "test")].set_index("seed")["value"]
+    assert mine.to_dict() == {0: 0.1, 1: 0.3} and len(frame) == 12
+
+
+def test_relatives_do_not_push_each_other_down():
+    shares = {"old": 0.5, "a": 0.7, "b": 0.6, "c": 0.4}
+    rows = [
+        {"split": "test", "metric": "gap_closed", "setting": "x", "seed": 0, "method": m, "value": v}
+        for m, v in shares.items()
+    ]
+    table = posthoc.member_ranks(pd.DataFrame(rows), ["old"], ["a", "b", "c"]).set_index("method")
+    assert table["worst"].to_dict() == {"old": 2, "a": 1, "b": 1, "c": 2}

@@ -194,6 +194,10 @@ def test_the_whole_study_runs_resumes_and_is_written_down(tmp_path, monkeypatch)
     assert set(crowd["study"]) == {"one person", "prices", "accuracy"}
     human = crowd[(crowd["method"] == "human 2") & (crowd["metric"] == "accuracy")]
     assert human["value"].tolist() == [1.0]
+    variants.save_people(data, people, crowd, "crowd", tmp_path, notebook="07", test_rows=80)
+    made = pd.read_csv(tmp_path / "crowd_provenance.csv").set_index("what")["value"]
+    assert made["people sha256"] == "5" and made["test_rows"] == "80" and made["seeds"] == "[0, 1]"
+    assert len(pd.read_csv(tmp_path / "crowd.csv")) == (~crowd["metric"].str.startswith("curve/")).sum()
 
     variants.HOMES["toy4"] = (0, 1)
     try:

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from l2d_utils.data import DataError, load_routing, read_table
+from l2d_utils.data import DataError, RoutingTable, load_routing, read_table
 from l2d_utils.validate import check_matrix, check_same_rows
 
 #: Cells of a csv that are read as missing.
@@ -99,14 +99,7 @@ def read(table: str | Path | pd.DataFrame) -> Case:
                 f"{path}: a table in .csv or .parquet is expected; found a file that ends in {path.suffix!r}"
             )
         known = load_routing(str(table or "paretobandit"))
-        frame = pd.DataFrame({"prompt": known.prompts})
-        for column, values in (("task", known.task), ("split", known.split)):
-            if values is not None:
-                frame[column] = values
-        for prefix, values in (("score", known.scores), ("cost", known.dollars)):
-            if values is not None:
-                frame[[f"{prefix}/{agent}" for agent in known.agents]] = values
-        return _from_frame(frame, known.name, known.source, known.sha256)
+        return _from_frame(as_frame(known), known.name, known.source, known.sha256)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a routing table in .csv or .parquet is expected there")
     try:
@@ -116,6 +109,18 @@ def read(table: str | Path | pd.DataFrame) -> Case:
     except (OSError, ValueError, TypeError, OverflowError, NotImplementedError) as error:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
     return _from_frame(frame, path.stem, f"{len(frame):,} rows of {path.name}", "")
+
+
+def as_frame(table: RoutingTable) -> pd.DataFrame:
+    """A loaded table with the columns that `read` takes."""
+    frame = pd.DataFrame({"prompt": table.prompts})
+    for column, values in (("task", table.task), ("split", table.split)):
+        if values is not None:
+            frame[column] = values
+    for prefix, values in (("score", table.scores), ("cost", table.dollars)):
+        if values is not None:
+            frame[[f"{prefix}/{agent}" for agent in table.agents]] = values
+    return frame
 
 
 def from_arrays(

@@ -359,6 +359,19 @@ def test_prices_need_costs():
             own.advise(case, wrong)
 
 
+def test_soundness_study_keeps_its_parts(tmp_path, monkeypatch):
+    monkeypatch.setenv("L2D_DATA_DIR", str(tmp_path))
+    (tmp_path / "routing").mkdir()
+    table(120, split=False).to_parquet(tmp_path / "routing" / "mine.parquet")
+    said = []
+    run = [own.soundness_study(tmp_path, tables=["mine"], weights=[0.0, 0.3], say=said.append) for _ in range(2)]
+    assert len(said) == 2
+    pd.testing.assert_frame_equal(*run)
+    measured = run[0].pivot(index="setting", columns="metric", values="value").astype(float)
+    assert len(measured) == 2 and (measured["gain/low"] <= measured["gain"]).all()
+    assert (measured["rows"] == 120).all() and measured["routed"].between(0, 1).all()
+
+
 # ---------------------------------------------------------------- router, card, command
 
 

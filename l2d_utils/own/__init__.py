@@ -13,6 +13,7 @@ from l2d_utils.own.command import main
 from l2d_utils.own.delivery import SNIPPET, AgentRouter, load, save
 from l2d_utils.own.dollars import LADDER, PriceCurve, price_curve
 from l2d_utils.own.report import card, frontier_figure, gains_figure, short, tests_table, write
+from l2d_utils.own.soundness import soundness_study
 
 __all__ = [
     "LADDER",
@@ -34,6 +35,7 @@ __all__ = [
     "price_curve",
     "save",
     "short",
+    "soundness_study",
     "tests_table",
     "write",
 ]

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -125,28 +126,34 @@ BLOCK_SIZE = 160_000
 BlockLoss = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
 
 
-class _SumOverBlocks(torch.autograd.Function):
-    """Σ_rows loss(scores[rows], rows), with the gradient taken block by block.
+def _mean_over_blocks(scores: Tensor, loss: BlockLoss, wanted: bool) -> tuple[Tensor, Tensor | None]:
+    """(1/n) Σ_rows loss(scores[rows], rows), and its gradient (n, K) if wanted.
 
     Every loss here is a sum over rows, so a block's temporaries can be dropped before the next one starts: beyond
     the gradient itself the memory does not grow with n. The sum is float64 whatever the scores are: rounded to
     float32 it would be too coarse for a line search.
     """
+    n, n_agents = scores.shape
+    step = max(1, BLOCK_SIZE // n_agents)
+    gradient = torch.empty_like(scores) if wanted else None
+    total = torch.zeros((), dtype=torch.float64, device=scores.device)
+    for start in range(0, n, step):
+        rows = slice(start, min(start + step, n))
+        value, part = loss(scores[rows], rows, wanted)
+        if wanted:
+            torch.div(part, n, out=gradient[rows])
+        total += value
+    return total / n, gradient
+
+
+class _Differentiable(torch.autograd.Function):
+    """A value that comes with its gradient, made known to torch."""
 
     @staticmethod
-    def forward(ctx, scores: Tensor, loss: BlockLoss) -> Tensor:
-        n, n_agents = scores.shape
-        step = max(1, BLOCK_SIZE // n_agents)
-        gradient = torch.empty_like(scores) if ctx.needs_input_grad[0] else None
-        total = torch.zeros((), dtype=torch.float64, device=scores.device)
-        for start in range(0, n, step):
-            rows = slice(start, min(start + step, n))
-            value, part = loss(scores[rows], rows, gradient is not None)
-            if gradient is not None:
-                gradient[rows] = part
-            total += value
+    def forward(ctx, scores: Tensor, value_and_gradient: Callable[..., tuple[Tensor, Tensor | None]]) -> Tensor:
+        value, gradient = value_and_gradient(scores, wanted=ctx.needs_input_grad[0])
         ctx.save_for_backward(gradient)
-        return total
+        return value
 
     @staticmethod
     @once_differentiable
@@ -178,17 +185,28 @@ def _log_loss(weights: Tensor, margins: Tensor) -> BlockLoss:
     def block_loss(scores: Tensor, rows: slice, wanted: bool) -> tuple[Tensor, Tensor | None]:
         scores = scores.t().contiguous()
         total = torch.zeros((), dtype=torch.float64, device=scores.device)
-        gradient = torch.zeros_like(scores) if wanted else None
+        gradient = None
         for rho, agents in groups:
             own = slice(None) if len(agents) == len(scores) else agents
             w = weights[rows].t()[own]
             log_p = torch.log_softmax(scores / rho, dim=0)
-            total -= (w * log_p[own]).sum(dtype=torch.float64)
+            total -= (w * log_p[own]).sum(dim=0).sum(dtype=torch.float64)
             if wanted:
                 pull = log_p.exp_().mul_(w.sum(dim=0))
                 pull[own] -= w
-                gradient.add_(pull, alpha=1.0 / rho)
+                pull.div_(rho)
+                gradient = pull if gradient is None else gradient.add_(pull)
         return total, gradient.t() if wanted else None
+
+    return block_loss
+
+
+def _rescaled(loss: BlockLoss, scale: Tensor, offset: Tensor) -> BlockLoss:
+    """The loss at the scores δ ⊙ s + ι, with its gradient in s."""
+
+    def block_loss(scores: Tensor, rows: slice, wanted: bool) -> tuple[Tensor, Tensor | None]:
+        value, gradient = loss(torch.addcmul(offset, scores, scale), rows, wanted)
+        return value, gradient * scale if wanted else None
 
     return block_loss
 
@@ -207,13 +225,27 @@ def comp_sum(margin: Tensor, q: float = 0.0, focusing: float = 0.0) -> Tensor:
     return loss * torch.exp(focusing * logsigmoid(-margin)) if focusing else loss
 
 
-def _check_shape(scores: Tensor, weights: Tensor) -> None:
-    if scores.shape != weights.shape:
-        raise ValueError(f"scores must have shape {tuple(weights.shape)}, as the weights; found {tuple(scores.shape)}")
+class _Objective:
+    """What the two objectives share: each supplies `weights` (n, K) and `_block_loss(rows)`."""
+
+    weights: Tensor
+
+    def value_and_gradient(
+        self, scores: Tensor, rows: Tensor | slice = slice(None), *, wanted: bool = True
+    ) -> tuple[Tensor, Tensor | None]:
+        """Mean loss of `scores` (b, K), which belong to the training rows `rows`, and its gradient (b, K) if wanted."""
+        expected = (len(self.weights[rows]), self.weights.shape[1])
+        if scores.shape != expected:
+            raise ValueError(f"scores must have shape {expected}, as the weights; found {tuple(scores.shape)}")
+        return _mean_over_blocks(scores.detach(), self._block_loss(rows), wanted)
+
+    def __call__(self, scores: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        """Mean loss of `scores` (b, K), which belong to the training rows `rows`; differentiable once."""
+        return _Differentiable.apply(scores, partial(self.value_and_gradient, rows=rows))
 
 
 @dataclass(frozen=True, eq=False)
-class PairLoss:
+class PairLoss(_Objective):
     """Equation (1) with everything but the scores fixed.
 
     Attributes:
@@ -235,28 +267,26 @@ class PairLoss:
     q: float = 0.0
     focusing: float = 0.0
 
-    def __call__(self, scores: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
-        """Mean loss of `scores` (b, K), which belong to the training rows `rows`."""
+    def _block_loss(self, rows: Tensor | slice) -> BlockLoss:
         weights = self.weights[rows]
-        _check_shape(scores, weights)
-
-        plain = self.q == 0 and self.focusing == 0 and not (self.shift != 0).any()
-        block_loss = _log_loss(weights, self.margins) if plain else _by_autograd(self._general(weights))
         # Most presets leave these parts neutral; passing over them saves sweeps of the scores.
-        if (self.scale != 1).any() or (self.offset != 0).any():
-            scores = torch.addcmul(self.offset, scores, self.scale)
-        return _SumOverBlocks.apply(scores, block_loss) / len(scores)
+        scaled, shifted = self._turned
+        plain = self.q == 0 and self.focusing == 0 and not shifted
+        loss = _log_loss(weights, self.margins) if plain else _by_autograd(partial(self._general, weights))
+        return _rescaled(loss, self.scale, self.offset) if scaled else loss
 
-    def _general(self, weights: Tensor) -> Callable[[Tensor, slice], Tensor]:
-        def loss(scores: Tensor, rows: slice) -> Tensor:
-            margin = soft_margins(scores, self.margins) - self.shift / self.margins
-            return (comp_sum(margin.t(), self.q, self.focusing) * weights[rows].t()).sum(dtype=torch.float64)
+    @cached_property
+    def _turned(self) -> tuple[bool, bool]:
+        """Whether δ or ι, and whether Δ, differ from their neutral values."""
+        return bool((self.scale != 1).any() or (self.offset != 0).any()), bool((self.shift != 0).any())
 
-        return loss
+    def _general(self, weights: Tensor, scores: Tensor, rows: slice) -> Tensor:
+        margin = soft_margins(scores, self.margins) - self.shift / self.margins
+        return (comp_sum(margin.t(), self.q, self.focusing) * weights[rows].t()).sum(dtype=torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
-class OneVsAll:
+class OneVsAll(_Objective):
     """(1/n) Σ_i Σ_k [W_ik·log(1 + e^{−s_k}) + N_ik·log(1 + e^{s_k})]: K binary problems, no softmax.
 
     The second weight N is what makes σ(s_k) estimate E[W_k|x] / E[W_k + N_k|x].  [prior: Verma et al. 2022, 2023]
@@ -266,15 +296,15 @@ class OneVsAll:
     negatives: Tensor
     decision_offset: Tensor
 
-    def __call__(self, scores: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
-        """Mean loss of `scores` (b, K), which belong to the training rows `rows`."""
+    def _block_loss(self, rows: Tensor | slice) -> BlockLoss:
         weights, negatives = self.weights[rows], self.negatives[rows]
-        _check_shape(scores, weights)
 
-        def loss(block: Tensor, here: slice) -> Tensor:
-            return -(weights[here] * logsigmoid(block) + negatives[here] * logsigmoid(-block)).sum(dtype=torch.float64)
+        def block_loss(scores: Tensor, here: slice, wanted: bool) -> tuple[Tensor, Tensor | None]:
+            w, v = weights[here], negatives[here]
+            total = -(w * logsigmoid(scores) + v * logsigmoid(-scores)).sum(dtype=torch.float64)
+            return total, v * torch.sigmoid(scores) - w * torch.sigmoid(-scores) if wanted else None
 
-        return _SumOverBlocks.apply(scores, _by_autograd(loss)) / len(scores)
+        return block_loss
 
 
 Objective = PairLoss | OneVsAll

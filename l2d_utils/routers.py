@@ -13,6 +13,7 @@ import itertools
 import json
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -71,21 +72,28 @@ class Scorer(torch.nn.Module):
             h = layer(torch.nn.functional.silu(h))
         return h
 
-    def penalty(self) -> Tensor:
-        """½ Σ ‖weights‖², biases free."""
-        return 0.5 * sum(layer.weight.square().sum(dtype=torch.float64) for layer in self.layers)
+
+#: Scores (n, K) → mean loss and its gradient (n, K).
+ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def _minimise(scorer: Scorer, x: Tensor, loss, l2: float, max_iter: int, tol: float) -> tuple[int, bool]:
-    """L-BFGS on mean loss + l2·penalty; returns the number of iterations and whether it converged."""
+def _minimise(
+    scorer: Scorer, x: Tensor, loss: ValueAndGradient, unit: float, l2: float, max_iter: int, tol: float
+) -> tuple[int, bool]:
+    """L-BFGS on loss/unit + l2·½‖weights‖², biases free; returns the number of iterations and whether it converged."""
     parameters = list(scorer.parameters())
+    is_weight = np.concatenate([np.full(p.numel(), p.ndim == 2) for p in parameters])
 
     def value_and_gradient(vector: NDArray) -> tuple[float, NDArray]:
         torch.nn.utils.vector_to_parameters(torch.from_numpy(vector).to(x), parameters)
-        total = loss(scorer(x)) + l2 * scorer.penalty()
-        gradient = torch.autograd.grad(total, parameters)
-        flat = torch.nn.utils.parameters_to_vector(gradient)
-        return float(total.detach()), flat.detach().cpu().numpy().astype(np.float64)
+        scores = scorer(x)
+        value, pull = loss(scores.detach())
+        gradient = torch.nn.utils.parameters_to_vector(torch.autograd.grad(scores, parameters, pull))
+        weights = np.where(is_weight, vector, 0.0)
+        return (
+            float(value) / unit + 0.5 * l2 * float(weights @ weights),
+            gradient.cpu().numpy().astype(np.float64) / unit + l2 * weights,
+        )
 
     start = torch.nn.utils.parameters_to_vector(parameters).detach().cpu().numpy().astype(np.float64)
     # float32 scores carry about 1e-7 of rounding: asking for much more would only make the line search fail.
@@ -114,18 +122,18 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 class _ScorerEstimator(BaseEstimator):
     """What the two trained estimators share: fitting a `Scorer` and applying it."""
 
-    def _fit_scorer(self, X: NDArray, loss, n_outputs: int) -> None:
+    def _fit_scorer(self, X: NDArray, loss: ValueAndGradient, unit: float, n_outputs: int) -> None:
         x = _tensor(X)
         mean, scale = _moments(x)
         self.n_features_in_ = X.shape[1]
-        self.scorer_ = Scorer(
-            mean,
-            scale,
-            tuple(self.hidden),
-            n_outputs,
-            self.random_state,
-        )
-        self.n_iter_, self.converged_ = _minimise(self.scorer_, x, loss, self.l2, self.max_iter, self.tol)
+        before = getattr(self, "scorer_", None) if self.warm_start else None
+        self.scorer_ = Scorer(mean, scale, tuple(self.hidden), n_outputs, self.random_state)
+        if before is not None:
+            try:
+                self.scorer_.layers.load_state_dict(before.layers.state_dict())
+            except RuntimeError as error:
+                raise ValueError(f"warm_start needs the shapes of the fit before: {error}") from None
+        self.n_iter_, self.converged_ = _minimise(self.scorer_, x, loss, unit, self.l2, self.max_iter, self.tol)
         if not self.converged_ and not self.hidden:
             warnings.warn(
                 f"L-BFGS stopped after {self.n_iter_} iterations (max_iter={self.max_iter}) short of tol={self.tol}",
@@ -157,13 +165,17 @@ class DeferralRouter(_ScorerEstimator):
         hidden: widths of hidden layers; () is a linear router.
         max_iter, tol: L-BFGS iterations and gradient tolerance.
         random_state: seed of the hidden layers' start and of the cross-fitting folds.
+        warm_start: start at the weights of the fit before (scikit-learn's meaning), for paths over settings.
 
     Attributes (after fit):
         offsets_: (K,) added to the scores before the argmax; starts at the preset's decision offset.
         scorer_, n_features_in_, n_agents_, n_iter_, converged_.
     """
 
-    def __init__(self, loss="two_stage", loss_params=None, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6, random_state=0):
+    def __init__(
+        self, loss="two_stage", loss_params=None, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6, random_state=0,
+        warm_start=False,
+    ):  # fmt: skip
         self.loss = loss
         self.loss_params = loss_params
         self.l2 = l2
@@ -171,6 +183,7 @@ class DeferralRouter(_ScorerEstimator):
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
+        self.warm_start = warm_start
 
     def fit(self, X: ArrayLike, costs: ArrayLike) -> DeferralRouter:
         """Train on features (n, d) and costs (n, K). float32 features train in float32, all else in float64.
@@ -191,7 +204,7 @@ class DeferralRouter(_ScorerEstimator):
         table = cross_fitted_costs(X, costs, self.l2, self.random_state) if preset.expected_costs else costs
         objective = to_tensor_type(preset.build(table, **params), torch.empty(0, dtype=_torch_dtype(X)))
         row_weight = float(objective.weights.sum() / len(X))
-        self._fit_scorer(X, lambda scores: objective(scores) / row_weight, costs.shape[1])
+        self._fit_scorer(X, objective.value_and_gradient, row_weight, costs.shape[1])
         self.n_agents_ = costs.shape[1]
         self.offsets_ = objective.decision_offset.numpy().astype(np.float64)
         return self
@@ -224,7 +237,7 @@ class DensityRatioScorer(_ScorerEstimator):
         temperature: λ > 0, in the unit of the costs.
         ideal: "joint" weighs rows by their observed costs, "marginal" by cross-fitted estimates of E[c|x].
         alpha: order of the divergence of the ideals; 1 is KL.
-        l2, hidden, max_iter, tol, random_state: as in `DeferralRouter`.
+        l2, hidden, max_iter, tol, random_state, warm_start: as in `DeferralRouter`.
 
     Attributes (after fit):
         log_normalisers_: (2,) log Z of model and expert (KL ideals only, else zeros).
@@ -233,7 +246,7 @@ class DensityRatioScorer(_ScorerEstimator):
 
     def __init__(
         self, loss="log", temperature=1.0, ideal="joint", alpha=1.0, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6,
-        random_state=0,
+        random_state=0, warm_start=False,
     ):  # fmt: skip
         self.loss = loss
         self.temperature = temperature
@@ -244,6 +257,7 @@ class DensityRatioScorer(_ScorerEstimator):
         self.max_iter = max_iter
         self.tol = tol
         self.random_state = random_state
+        self.warm_start = warm_start
 
     def fit(self, X: ArrayLike, costs: ArrayLike) -> DensityRatioScorer:
         """Train on features (n, d) and costs (n, 2): column 0 the model h, column 1 the expert m."""
@@ -263,7 +277,12 @@ class DensityRatioScorer(_ScorerEstimator):
         self.log_normalisers_ = kl_log_density(table, self.temperature)[1] if kl else np.zeros(2)
         self.threshold_ = self.threshold_for_price(0.0) if kl else 0.0
         model, expert = torch.from_numpy(densities.T.copy()).to(_torch_dtype(X))
-        self._fit_scorer(X, lambda s: cpe_loss(s[:, 0], expert, model, self.loss), 1)
+
+        def loss(scores: Tensor) -> tuple[Tensor, Tensor]:
+            value = cpe_loss(scores.requires_grad_()[:, 0], expert, model, self.loss)
+            return value.detach(), torch.autograd.grad(value, scores)[0]
+
+        self._fit_scorer(X, loss, 1.0, 1)
         return self
 
     def threshold_for_price(self, price: float) -> float:

@@ -336,11 +336,12 @@ def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):
 def test_load_refuses_other_files(tmp_path):
     X, costs = example()
     path = tmp_path / "router.npz"
-    routers.save(DeferralRouter().fit(X, costs), path)
+    router = DeferralRouter().fit(X, costs)
+    routers.save(router, path)
     whole = path.read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
-    middle = len(whole) // 3
-    (tmp_path / "flipped.npz").write_bytes(whole[:middle] + bytes([whole[middle] ^ 255]) + whole[middle + 1 :])
+    inside = whole.index(router.scorer_.layers[0].weight.detach().numpy().tobytes()) + 5
+    (tmp_path / "flipped.npz").write_bytes(whole[:inside] + bytes([whole[inside] ^ 255]) + whole[inside + 1 :])
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "empty.npz").write_bytes(b"")
     np.save(tmp_path / "array.npy", costs)
@@ -374,3 +375,14 @@ def test_plug_in_refuses_to_save_what_is_no_linear_map(tmp_path):
         with pytest.raises(ValueError, match="can be saved"):
             routers.save(PlugInRouter(regressor=regressor).fit(X, costs), tmp_path / "router.npz")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_warm_starts_save_steps_and_need_the_same_shapes():
+    X, costs = example()
+    router = DeferralRouter(l2=0.1, warm_start=True).fit(X, costs)
+    cold = router.n_iter_, router.decision_function(X)
+    again = router.fit(X, costs)
+    assert again.n_iter_ <= 1 < cold[0]
+    np.testing.assert_allclose(again.decision_function(X), cold[1], atol=1e-4)
+    with pytest.raises(ValueError, match="warm_start needs the shapes"):
+        router.fit(X[:, :1], costs)

@@ -16,7 +16,7 @@ from l2d_utils.routing.prices import list_prices, with_list_prices
 from l2d_utils.studies import remember
 
 #: Tables of the study; "llmrouter9" records no dollars and gets list prices.
-TABLES = ("paretobandit", "llmrouter9", "routellm_gsm8k", "routellm_mmlu")
+TABLES = ("paretobandit", "llmrouter9", "routellm_gsm8k")
 #: Price weights of the study; 0 is the only one for a table without dollars.
 WEIGHTS = (0.0, 0.01, 0.03, 0.1, 0.25, 0.5, 1.0, 4.0)
 

@@ -2,8 +2,7 @@
 
 A `Problem` is features, costs and a split. `compare` tunes every method on the validation rows of a problem and
 measures it on the test rows, for one problem per seed; `summary`, `per_agent` and `differences` turn its table into
-the frames that `plots` draws. `imbalanced_experts` builds MILD's experts, `base_features` the features that routers
-are trained on, `train_from_pixels` a router without them. `remember` keeps finished parts of a long study.
+the frames that `plots` draws. `remember` keeps finished parts of a long study, `provenance` and `stored` its result.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,11 +18,13 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from l2d_utils import agents, training, tuning
-from l2d_utils.costs import costs_from_predictions
-from l2d_utils.data import ImageData, Split, split_images, stratified_subset
-from l2d_utils.losses import PRESETS, to_tensor_type
+from l2d_utils import tuning
+from l2d_utils.data import ImageData, Split
+from l2d_utils.losses import PRESETS
 from l2d_utils.metrics import (
     Interval,
     best_single,
@@ -36,9 +36,10 @@ from l2d_utils.metrics import (
     random_loss,
     regret_by_agent,
 )
-from l2d_utils.results import output_folder, tidy, write_atomically
-from l2d_utils.routers import DeferralRouter, PlugInRouter
-from l2d_utils.rules import offsets_for_costs, route
+from l2d_utils.results import TIDY, output_folder, tidy, write_atomically
+from l2d_utils.ridge_path import select_on_path
+from l2d_utils.routers import PlugInRouter
+from l2d_utils.rules import offsets_for_costs, offsets_for_shares, route
 
 # ---------------------------------------------------------------- a problem and its methods
 
@@ -47,13 +48,15 @@ class Problem(NamedTuple):
     """One routing problem.
 
     X: (n, d) features. costs: (n, K). split: row numbers of the train, validation and test parts. expected: (n, K)
-    expected costs given all that could be known (for simulated experts: given the label), or None.
+    expected costs given all that could be known (for simulated experts: given the label), or None. labels: (n,) what
+    it is known from, or None.
     """
 
     X: NDArray
     costs: NDArray[np.float64]
     split: Split
     expected: NDArray[np.float64] | None = None
+    labels: NDArray[np.int64] | None = None
 
 
 class Fitted(NamedTuple):
@@ -64,8 +67,8 @@ class Fitted(NamedTuple):
     chosen: dict[str, float]
 
 
-#: Gradient tolerance of the routers' fits: 1e-3 takes twice as long and changes the deferral loss by about 0.001.
-TOL = 3e-3
+#: Gradient tolerance of the routers' fits.
+TOL = 2e-3
 
 #: Methods that nothing is trained for; "knows_label" needs `Problem.expected`.
 CONTROLS = ("best_single", "random", "oracle", "knows_label")
@@ -100,32 +103,70 @@ def tune(method: str, problem: Problem, *, l2_factor: float = 1.0, random_state:
     parts = problem.split
     X, costs = problem.X, problem.costs
     rows = (X[parts.train], costs[parts.train], X[parts.validation], costs[parts.validation])
-    router = DeferralRouter(tol=TOL, random_state=random_state)
+    path = {"tol": TOL, "random_state": random_state}
     if method == "plug_in":
         found = tuning.select(PlugInRouter(), _scaled(tuning.plug_in_grid(), l2_factor), *rows)
     elif method == "mild_free":
-        start = tuning.select(router, _scaled([{"loss": "two_stage", "l2": l2} for l2 in tuning.L2], l2_factor), *rows)
-        found = tuning.search_margins(
-            *rows, start=np.ones(costs.shape[1]), l2=start.params["l2"], tol=TOL, random_state=random_state
-        )
-        found = found._replace(params={**found.params, "l2": start.params["l2"]})
+        start = _scaled([{"loss": "two_stage", "l2": l2} for l2 in tuning.L2], l2_factor)
+        l2 = select_on_path(start, *rows, **path).params["l2"]
+        found = tuning.search_margins(*rows, start=np.ones(costs.shape[1]), l2=l2, **path)
+        found = found._replace(params={**found.params, "l2": l2})
     elif method in PRESETS:
-        found = tuning.select(router, _scaled(tuning.grid(method), l2_factor), *rows)
+        found = select_on_path(_scaled(tuning.grid(method), l2_factor), *rows, **path)
     else:
         known = sorted({*PRESETS, "plug_in", *CONTROLS})
-        raise ValueError(f"method must be one of {known}, or one of them with _offsets; found {method!r}")
+        raise ValueError(f"method must be one of {known}, or one with _offsets or _shares; found {method!r}")
     routes = found.best.predict(X[parts.test])
     return found.best, Fitted(routes, found.loss, _chosen(found.params))
 
 
-def with_tuned_offsets(router: Any, problem: Problem) -> Fitted:
-    """The router with one offset per agent added to its scores, chosen on the validation rows.  [prior: post-hoc]"""
+def with_offsets(router: Any, problem: Problem, aim: str) -> Fitted:
+    """The router with one offset per agent added to its scores, chosen on the validation rows.
+
+    aim: "offsets" for the smallest deferral loss [prior: post-hoc], "shares" for the shares that routing by
+        `Problem.expected` gives the agents, whatever it costs [ours].
+    """
     parts = problem.split
     scores, costs = router.decision_function(problem.X[parts.validation]), problem.costs[parts.validation]
-    offsets = offsets_for_costs(scores, costs)
+    if aim == "offsets":
+        offsets = offsets_for_costs(scores, costs)
+    else:
+        ideal = _known(problem, "expected", aim)[parts.validation].argmin(axis=1)
+        offsets = offsets_for_shares(scores, deferral_ratios(ideal, costs.shape[1]))
     routes = route(router.decision_function(problem.X[parts.test]), offsets)
     chosen = {f"offset/{k}": float(b) for k, b in enumerate(offsets, 1)}
     return Fitted(routes, deferral_loss(costs, route(scores, offsets)), chosen)
+
+
+def _known(problem: Problem, field: str, method: str) -> NDArray:
+    """An optional field of the problem that the method cannot do without."""
+    value = getattr(problem, field)
+    if value is None:
+        raise ValueError(f"{method!r} needs Problem.{field}; found None")
+    return value
+
+
+def through_labels(problem: Problem, *, l2_factor: float = 1.0) -> Fitted:
+    """Guess the label, then ask whom to ask: expected costs under a logistic regression's P(label | x).  [ours]
+
+    The regression is trained on labels, not on the agents' answers, in 15 ridge strengths; the agents' expected costs
+    given the label are taken as known. No luck of an agent can mislead it: what remains is doubt about the label.
+    """
+    labels, expected = (_known(problem, field, "through_labels") for field in ("labels", "expected"))
+    X, costs, parts = problem.X, problem.costs, problem.split
+    seen = np.unique(labels[parts.train])
+    by_label = np.stack([expected[labels == label][0] for label in seen])
+    best = None
+    for params in _scaled(tuning.plug_in_grid(), l2_factor):
+        regression = LogisticRegression(C=1 / (params["l2"] * len(parts.train)), tol=1e-3, max_iter=500)
+        model = make_pipeline(StandardScaler(), regression).fit(X[parts.train], labels[parts.train])
+        validation, test = (
+            (model.predict_proba(X[rows]) @ by_label).argmin(axis=1) for rows in (parts.validation, parts.test)
+        )
+        loss = deferral_loss(costs[parts.validation], validation)
+        if best is None or loss < best.validation_loss:
+            best = Fitted(test, loss, params)
+    return best
 
 
 def measure(costs: ArrayLike, routes: ArrayLike) -> dict[str, float]:
@@ -148,7 +189,8 @@ def _measure_random(costs: NDArray) -> dict[str, float]:
     return numbers | {f"regret/{k}": float(v) for k, v in enumerate(np.mean(always, axis=0), 1) if np.isfinite(v)}
 
 
-def _control(method: str, problem: Problem) -> dict[str, float]:
+def control(method: str, problem: Problem) -> dict[str, float]:
+    """Test measures of one of the `CONTROLS`."""
     test = problem.costs[problem.split.test]
     if method == "random":
         return _measure_random(test)
@@ -157,9 +199,7 @@ def _control(method: str, problem: Problem) -> dict[str, float]:
     if method == "best_single":
         # chosen on training rows, so that the control is something one could deploy
         return measure(test, np.full(len(test), best_single(problem.costs[problem.split.train])))
-    if problem.expected is None:
-        raise ValueError("'knows_label' needs Problem.expected; found None")
-    return measure(test, problem.expected[problem.split.test].argmin(axis=1))
+    return measure(test, _known(problem, "expected", method)[problem.split.test].argmin(axis=1))
 
 
 def compare_on(
@@ -170,12 +210,15 @@ def compare_on(
     records = []
     for method in methods:
         if method in CONTROLS:
-            records += [("test", method, *item) for item in _control(method, problem).items()]
+            records += [("test", method, *item) for item in control(method, problem).items()]
             continue
-        base = method.removesuffix("_offsets")
-        if base not in fits:
-            fits[base] = tune(base, problem, l2_factor=l2_factor, random_state=random_state)
-        fitted = fits[base][1] if method == base else with_tuned_offsets(fits[base][0], problem)
+        base, _, aim = method.rpartition("_") if method.endswith(("_offsets", "_shares")) else (method, "", "")
+        if base == "through_labels":
+            fitted = through_labels(problem, l2_factor=l2_factor)
+        else:
+            if base not in fits:
+                fits[base] = tune(base, problem, l2_factor=l2_factor, random_state=random_state)
+            fitted = with_offsets(fits[base][0], problem, aim) if aim else fits[base][1]
         numbers = measure(problem.costs[problem.split.test], fitted.routes)
         records += [("test", method, *item) for item in numbers.items()]
         records.append(("validation", method, "deferral_loss", fitted.validation_loss))
@@ -194,8 +237,8 @@ def compare(
     """Tune every method on validation rows and measure it on test rows, for one problem per seed.
 
     Args:
-        methods: names of `losses.PRESETS`, "plug_in", any of these with "_offsets" (the tuned router plus one offset
-            per agent, tuned on validation), and the `CONTROLS` "best_single", "random", "oracle", "knows_label".
+        methods: names of `losses.PRESETS`, "plug_in", any of these with "_offsets" or "_shares" (the tuned router plus
+            one offset per agent, see `with_offsets`), "through_labels", and the `CONTROLS`.
         problem_of: seed → Problem. The seed should decide everything random: split, experts, training.
         seeds: whole numbers.
         l2_factor: multiplies every ridge strength of `tuning.grid`; 100/n_train keeps the strengths in proportion to
@@ -264,182 +307,6 @@ def best_of(frame: pd.DataFrame, methods: Sequence[str]) -> str:
     return str(_by_seed(frame, "deferral_loss", "validation")[list(methods)].mean().idxmin())
 
 
-# ---------------------------------------------------------------- MILD's experts
-
-
-@dataclass(frozen=True)
-class Imbalance:
-    """Experts that are good at home. All per expert.
-
-    homes: classes; accuracy: on them; elsewhere: on the other classes (None: chance); population: share of the
-    examples whose class belongs to the home, when it is not that of the data (then homes must not overlap).
-    """
-
-    homes: tuple[tuple[int, ...], ...]
-    accuracy: tuple[float, ...]
-    elsewhere: tuple[float | None, ...]
-    population: tuple[float, ...] | None = None
-
-
-def imbalance(name: str, n_classes: int = 10, accuracy: float = 1.0) -> Imbalance:
-    """Named settings of the image study.  [reconstructed; theory section 3]
-
-    "70/20/10": three experts, good on that share of the classes. "90/8/2": the same homes, and examples drawn so that
-    these shares of them fall to each expert. "generalist": expert 1 has 0.8 of `accuracy` on all classes; experts 2
-    and 3 have `accuracy` on 20 % and 10 % of them. Elsewhere all experts guess.
-    """
-    homes, chance = agents.imbalanced_homes(n_classes), (None,) * 3
-    if name == "70/20/10":
-        return Imbalance(homes, (accuracy,) * 3, chance)
-    if name == "90/8/2":
-        return Imbalance(homes, (accuracy,) * 3, chance, (0.90, 0.08, 0.02))
-    if name == "generalist":
-        return Imbalance((tuple(range(n_classes)), *homes[1:]), (0.8 * accuracy, accuracy, accuracy), chance)
-    raise ValueError(f"name must be one of '70/20/10', '90/8/2', 'generalist'; found {name!r}")
-
-
-def imbalanced_experts(
-    labels: ArrayLike, setting: Imbalance, n_classes: int, *, random_state: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Costs (n, K), 1 per wrong answer, of the setting's experts, and their expected costs given the label (n, K)."""
-    labels = np.asarray(labels)
-    predictions, right = [], np.empty((len(setting.homes), n_classes))
-    for k, (home, accuracy, elsewhere) in enumerate(
-        zip(setting.homes, setting.accuracy, setting.elsewhere, strict=True)
-    ):
-        seed = int(np.random.SeedSequence([random_state, k]).generate_state(1)[0])
-        predictions.append(
-            agents.specialist(labels, home, n_classes, accuracy=accuracy, elsewhere=elsewhere, random_state=seed)
-        )
-        right[k] = 1 / n_classes if elsewhere is None else elsewhere
-        right[k, list(home)] = accuracy
-    return costs_from_predictions(np.column_stack(predictions), labels), 1.0 - right.T[labels]
-
-
-def population_rows(
-    labels: NDArray, rows: NDArray, setting: Imbalance, *, size: int | None = None, random_state: int
-) -> NDArray[np.int64]:
-    """`size` of the rows (default: as many as there are) with the setting's population shares, sorted.
-
-    Raises:
-        ValueError: a home has too few rows for `size`.
-    """
-    if setting.population is None:
-        return stratified_subset(labels, rows, len(rows) if size is None else size, random_state)
-    members = [rows[np.isin(labels[rows], home)] for home in setting.homes]
-    shares = np.asarray(setting.population)
-    if size is None:
-        size = int(min(len(m) / share for m, share in zip(members, shares, strict=True)))
-    wanted = np.round(shares * size).astype(int)
-    wanted[0] = size - wanted[1:].sum()
-    drawn = [stratified_subset(labels, m, int(w), random_state) for m, w in zip(members, wanted, strict=True)]
-    return np.sort(np.concatenate(drawn))
-
-
-def expert_problem(
-    data: ImageData,
-    X: NDArray,
-    split: Split,
-    setting: Imbalance,
-    *,
-    size: int | None = None,
-    random_state: int,
-) -> Problem:
-    """Route between the setting's experts: `size` training rows, all validation and test rows its population allows.
-
-    X: (n, d) features of all images (rows outside the split are not used).
-    """
-    costs, expected = imbalanced_experts(data.labels, setting, len(data.classes), random_state=random_state)
-    train = population_rows(data.labels, split.train, setting, size=size, random_state=random_state)
-    rest = [population_rows(data.labels, r, setting, random_state=random_state) for r in (split.validation, split.test)]
-    return Problem(X, costs, Split(train, *rest), expected)
-
-
-# ---------------------------------------------------------------- features and routers from pixels
-
-
-def _initialised(network: Callable[..., agents.ImageClassifier], images: NDArray, n_outputs: int, random_state: int):
-    """An untrained net that standardises pixels by the channel moments of `images`."""
-    mean, std = agents.channel_moments(images)
-    with agents.seeded(random_state):
-        return network(n_outputs=n_outputs, mean=mean, std=std)
-
-
-def base_features(
-    data: ImageData,
-    fit_rows: NDArray,
-    out_rows: NDArray,
-    *,
-    network: Callable[..., agents.ImageClassifier],
-    random_state: int,
-    cache: str | Path | None = None,
-    **settings: Any,
-) -> tuple[NDArray, float]:
-    """Train a classifier on `fit_rows` and return its penultimate features, and its accuracy on `out_rows`.
-
-    Args:
-        network: makes the untrained classifier from n_outputs, mean and std, for example `agents.SmallCNN`.
-        cache: folder that finished features are kept in, by a key of everything that they depend on.
-        settings: of `training.train` (epochs, batch_size, lr, dtype, autocast, augment).
-
-    Returns:
-        (n, width) array over all images with NaN outside `out_rows`, float64 if that was the training dtype, else
-        float32; accuracy.
-    """
-
-    def compute() -> dict[str, NDArray]:
-        module = _initialised(network, data.images[fit_rows], len(data.classes), random_state)
-        loss = training.classification_loss(data.labels[fit_rows])
-        training.train(module, data.images[fit_rows], loss, random_state=random_state, **settings)
-        found = agents.outputs(module, data.images[out_rows])
-        right = found["logits"].argmax(axis=1) == data.labels[out_rows]
-        return {"features": found["features"], "accuracy": np.array(right.mean())}
-
-    if cache is None:
-        found = compute()
-    else:
-        key = {
-            "data": data.sha256, "network": repr(network(n_outputs=len(data.classes))), "seed": random_state,
-            "rows": hashlib.sha256(np.concatenate([fit_rows, [-1], out_rows]).tobytes()).hexdigest(),
-            "settings": {name: getattr(value, "__name__", str(value)) for name, value in settings.items()},
-        }  # fmt: skip
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        found = agents.cache_outputs(Path(cache) / f"features-{data.name}-{name}.npz", compute, key)
-    double = settings.get("dtype", torch.float32) == torch.float64
-    X = np.full((len(data.labels), found["features"].shape[1]), np.nan, dtype=np.float64 if double else np.float32)
-    X[out_rows] = found["features"]
-    return X, float(found["accuracy"])
-
-
-def train_from_pixels(
-    loss: str,
-    loss_params: Mapping[str, Any],
-    images: NDArray,
-    problem: Problem,
-    *,
-    network: Callable[..., agents.ImageClassifier],
-    random_state: int,
-    **settings: Any,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Train a router end to end with a preset; its scores (n, K) on the validation and on the test rows.
-
-    network: as in `base_features`; it gets one output per agent. settings: of `training.train`. `problem.X` is unused.
-    The loss is divided by its mean row weight, as in `DeferralRouter`, so that one learning rate suits every preset.
-    """
-    parts = problem.split
-    objective = PRESETS[loss].build(problem.costs[parts.train], **loss_params)
-    row_weight = float(objective.weights.sum() / len(parts.train))
-    objective = to_tensor_type(objective, torch.empty(0, dtype=torch.float32))
-    module = _initialised(network, images[parts.train], problem.costs.shape[1], random_state)
-    training.train(
-        module, images[parts.train], lambda scores, rows: objective(scores, rows) / row_weight,
-        random_state=random_state, **settings,
-    )  # fmt: skip
-    offset = objective.decision_offset.double().numpy()
-    validation, test = (agents.outputs(module, images[r])["logits"] + offset for r in (parts.validation, parts.test))
-    return validation, test
-
-
 # ---------------------------------------------------------------- long studies
 
 
@@ -455,153 +322,15 @@ def remember(folder: str | Path, key: Mapping[str, Any], compute: Callable[[], p
         frame = compute()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda p: frame.to_csv(p, index=False))
-    return pd.read_csv(path, keep_default_na=False)
+    return _read(path)
 
 
-def image_features(
-    data: ImageData,
-    *,
-    base_rows: int,
-    pool: int,
-    validation: int,
-    test: int | None = None,
-    random_state: int,
-    **base: Any,
-) -> tuple[NDArray, Split, float]:
-    """One seed of the image study without its experts: features, split, accuracy of the base classifier.
-
-    The rows outside validation and test are parted once more: `base_rows` of them train the base classifier, `pool`
-    others are the split's training part. So no router sees features that were fitted to its own rows.
-
-    Args:
-        validation, test: as in `data.split_images`.
-        base: network, epochs, cache and the like of `base_features`.
-    """
-    split = split_images(data, validation=validation, test=test, random_state=random_state)
-    fit_rows = stratified_subset(data.labels, split.train, base_rows, random_state)
-    rest = np.setdiff1d(split.train, fit_rows, assume_unique=True)
-    split = Split(stratified_subset(data.labels, rest, pool, random_state), split.validation, split.test)
-    out_rows = np.concatenate([split.train, split.validation, split.test])
-    X, accuracy = base_features(data, fit_rows, out_rows, random_state=random_state, **base)
-    return X, split, accuracy
+#: Columns of a tidy table that are text even where they look like numbers, as notebook "08" does.
+_TEXT = {name: str for name in TIDY if name not in ("seed", "value")}
 
 
-def image_study(
-    data: ImageData,
-    parts: Sequence[tuple[str, int, Sequence[str]]],
-    seeds: Sequence[int],
-    folder: str | Path,
-    *,
-    say: Callable[[str], None] = print,
-    **features: Any,
-) -> pd.DataFrame:
-    """`compare` on cached features for (setting name, training size, methods) triples, all seeds of the first part
-    first. Finished seeds are kept in `folder`, and a study that was stopped goes on from there.
-
-    features: arguments of `image_features`. Returns a TIDY frame with setting "name, n=size".
-    """
-    found = []
-    for name, size, methods in parts:
-        for seed in seeds:
-            key = {"data": data.name, "setting": name, "n": size, "seed": seed, "methods": list(methods)}
-
-            def measure_seed(name=name, size=size, methods=methods, seed=seed) -> pd.DataFrame:
-                def problem_of(seed: int) -> Problem:
-                    X, split, _ = image_features(data, random_state=seed, **features)
-                    return expert_problem(data, X, split, imbalance(name), size=size, random_state=seed)
-
-                say(f"{data.name}, {name}, n={size}, seed {seed}")
-                return compare(
-                    methods, problem_of, [seed], l2_factor=100 / size,
-                    study="features", data=data.name, setting=f"{name}, n={size}",
-                )  # fmt: skip
-
-            found.append(remember(folder, key, measure_seed))
-    return pd.concat(found, ignore_index=True)
-
-
-#: Three settings of each method that is trained from pixels: (loss parameters, learning rate).
-PIXEL_GRID: dict[str, list[tuple[dict[str, float], float]]] = {
-    "two_stage": [({}, 3e-3), ({}, 1e-3), ({}, 6e-3)],
-    "global_temperature": [({"rho": rho}, 3e-3) for rho in (1.0, 0.5, 2.0)],
-    "mild": [({"gamma": gamma}, 3e-3) for gamma in (0.0, 0.35, -0.35)],
-    "one_vs_all": [({}, 3e-3), ({}, 1e-3), ({}, 6e-3)],
-    "dr_cpe_joint": [({"temperature": temperature}, 3e-3) for temperature in (1.0, 0.3, 3.0)],
-    "logit_adjustment": [({"tau": tau}, 3e-3) for tau in (0.25, 0.1, 0.5)],
-}
-
-
-def pixel_study(
-    data: ImageData,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    folder: str | Path,
-    *,
-    setting: str,
-    size: int,
-    validation: int,
-    network: Callable[..., agents.ImageClassifier],
-    test: int | None = None,
-    n_settings: int = 3,
-    say: Callable[[str], None] = print,
-    **train: Any,
-) -> pd.DataFrame:
-    """Routers trained end to end, each tuned on validation over the first `n_settings` of `PIXEL_GRID`.
-
-    Every method is also measured with validation-tuned offsets, and the `CONTROLS` stand beside them. Finished runs are
-    kept in `folder`; a margin of 1 for all (γ = 0, ρ = 1) is two-stage and trained once. Returns what `compare` does.
-    """
-
-    def problem_of(seed: int) -> Problem:
-        split = split_images(data, validation=validation, test=test, random_state=seed)
-        X = np.zeros((len(data.labels), 1))
-        return expert_problem(data, X, split, imbalance(setting), size=size, random_state=seed)
-
-    how = {"network": type(network(n_outputs=2)).__name__, **{name: str(value) for name, value in train.items()}}
-
-    def one_run(loss: str, params: dict[str, float], lr: float, seed: int) -> pd.DataFrame:
-        say(f"{data.name} from pixels, {setting}, n={size}, seed {seed}: {loss} {params or ''} lr={lr}")
-        problem = problem_of(seed)
-        scores = train_from_pixels(
-            loss, params, data.images, problem, network=network, lr=lr, random_state=seed, **train
-        )
-        costs = problem.costs[problem.split.validation], problem.costs[problem.split.test]
-        records = []
-        for suffix, offsets in (("", 0.0), ("_offsets", offsets_for_costs(scores[0], costs[0]))):
-            numbers = {"validation": deferral_loss(costs[0], route(scores[0], offsets))}
-            numbers |= measure(costs[1], route(scores[1], offsets))
-            records += [{"method": suffix, "metric": m, "value": v} for m, v in numbers.items()]
-        return pd.DataFrame(records)
-
-    records: list[dict[str, Any]] = []
-    for seed in seeds:
-        for control in CONTROLS:
-            numbers = _control(control, problem_of(seed))
-            records += [
-                {"seed": seed, "split": "test", "method": control, "metric": m, "value": v} for m, v in numbers.items()
-            ]
-    trials: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for number in range(n_settings):  # the plainest setting of all methods and seeds first
-        for seed in seeds:
-            for method in methods:
-                params, lr = PIXEL_GRID[method][number]
-                plain = params in ({"gamma": 0.0}, {"rho": 1.0})
-                loss, own = ("two_stage", {}) if plain else (method, params)
-                key = {"data": data.name, "setting": setting, "n": size, "seed": seed, "loss": loss, "params": own}
-                key |= {"lr": lr, **how}
-                done = remember(folder, key, lambda run=(loss, own, lr, seed): one_run(*run))
-                for suffix, rows in done.groupby("method"):
-                    numbers = dict(zip(rows["metric"], rows["value"].astype(float), strict=True))
-                    chosen = {f"chosen/{name}": value for name, value in {**params, "lr": lr}.items()}
-                    trials.setdefault((method + suffix, seed), []).append(numbers | chosen)
-    for (method, seed), found in trials.items():
-        best = min(found, key=lambda numbers: numbers["validation"])
-        for metric, value in best.items():
-            held_out = metric == "validation" or metric.startswith("chosen/")
-            name = "deferral_loss" if metric == "validation" else metric
-            row = {"seed": seed, "split": "validation" if held_out else "test", "method": method}
-            records.append(row | {"metric": name, "value": value})
-    return tidy(records, study="pixels", data=data.name, setting=f"{setting}, n={size}")
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False, dtype=_TEXT)
 
 
 def provenance(data: ImageData, **settings: Any) -> pd.DataFrame:
@@ -627,5 +356,5 @@ def stored(name: str, out: str | Path, committed: str | Path) -> pd.DataFrame:
     """
     for folder in (output_folder(out), Path(committed)):
         if (folder / f"{name}.csv").is_file():
-            return pd.read_csv(folder / f"{name}.csv", keep_default_na=False)
+            return _read(folder / f"{name}.csv")
     raise FileNotFoundError(f"{name}.csv is in neither {out} nor {committed}: run the full profile once")

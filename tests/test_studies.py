@@ -1,13 +1,11 @@
-"""Studies: the experts are what they claim, controls are exact, tables pair what belongs together, work resumes."""
+"""Studies: controls are exact, nothing is tuned on test rows, tables pair what belongs together, work resumes."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from l2d_utils import metrics, studies
-from l2d_utils.data import ImageData, Split
-
-LABELS = np.repeat(np.arange(10), 60)
+from l2d_utils import image_studies, metrics, results, routers, studies
+from l2d_utils.data import Split
 
 
 def toy_problem(seed, n=240):
@@ -15,8 +13,11 @@ def toy_problem(seed, n=240):
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, n)
     X = np.eye(10)[labels] + 0.3 * rng.normal(size=(n, 10))
-    costs, expected = studies.imbalanced_experts(labels, studies.imbalance("70/20/10"), 10, random_state=seed)
-    return studies.Problem(X, costs, Split(np.arange(120), np.arange(120, 180), np.arange(180, n)), expected)
+    costs, expected = image_studies.imbalanced_experts(
+        labels, image_studies.imbalance("70/20/10"), 10, random_state=seed
+    )
+    split = Split(np.arange(120), np.arange(120, 180), np.arange(180, n))
+    return studies.Problem(X, costs, split, expected, labels)
 
 
 @pytest.fixture(scope="module")
@@ -25,41 +26,9 @@ def frame():
     return studies.compare(methods, toy_problem, range(3), l2_factor=0.1, study="toy")
 
 
-def test_experts_are_right_at_home_and_guess_elsewhere():
-    costs, expected = studies.imbalanced_experts(
-        np.repeat(LABELS, 50), studies.imbalance("70/20/10", accuracy=0.9), 10, random_state=0
-    )
-    np.testing.assert_allclose(np.unique(expected.round(12)), [0.1, 0.9])
-    assert (expected[:, 0] < 0.5).mean() == 0.7
-    for k in range(3):
-        at_home = expected[:, k] < 0.5
-        assert abs(costs[at_home, k].mean() - 0.1) < 0.02
-        assert abs(costs[~at_home, k].mean() - 0.9) < 0.02
-    others = studies.imbalanced_experts(np.repeat(LABELS, 50), studies.imbalance("70/20/10"), 10, random_state=1)[0]
-    assert not np.array_equal(costs[:, 2], others[:, 2])
-
-
-def test_generalist_is_right_everywhere_with_the_same_probability():
-    _, expected = studies.imbalanced_experts(LABELS, studies.imbalance("generalist"), 10, random_state=0)
-    np.testing.assert_allclose(expected[:, 0], 0.2)
-    np.testing.assert_allclose(np.bincount(expected.argmin(axis=1)) / len(LABELS), [0.7, 0.2, 0.1])
-
-
-def test_population_rows_have_the_shares_and_stay_inside():
-    setting, rows = studies.imbalance("90/8/2"), np.arange(0, len(LABELS), 2)
-    drawn = studies.population_rows(LABELS, rows, setting, size=100, random_state=0)
-    assert len(np.unique(drawn)) == 100 and np.isin(drawn, rows).all()
-    counts = np.bincount(LABELS[drawn], minlength=10)
-    assert (counts[:7].sum(), counts[7:9].sum(), counts[9]) == (90, 8, 2)
-    largest = studies.population_rows(LABELS, rows, setting, random_state=0)
-    assert len(largest) == int(min(210 / 0.9, 60 / 0.08, 30 / 0.02))
-    with pytest.raises(ValueError, match="size"):
-        studies.population_rows(LABELS, rows, setting, size=250, random_state=0)
-
-
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="70/20/10"):
-        studies.imbalance("60/40")
+        image_studies.imbalance("60/40")
     with pytest.raises(ValueError, match="two_stages"):
         studies.compare(["two_stages"], toy_problem, [0])
     with pytest.raises(ValueError, match="expected"):
@@ -109,8 +78,8 @@ def test_no_method_sees_test_rows():
 
 def test_free_margins_use_as_many_settings_as_the_others(monkeypatch):
     fits = []
-    fit = studies.DeferralRouter.fit
-    monkeypatch.setattr(studies.DeferralRouter, "fit", lambda self, X, c: fits.append(self.loss) or fit(self, X, c))
+    fit = routers.DeferralRouter.fit
+    monkeypatch.setattr(routers.DeferralRouter, "fit", lambda self, X, c: fits.append(self.loss) or fit(self, X, c))
     studies.tune("mild", toy_problem(0))
     assert len(fits) == 15
     fits.clear()
@@ -131,46 +100,6 @@ def test_differences_are_paired_by_seed():
         studies.summary(pd.concat([frame, frame]))
     with pytest.raises(ValueError, match="baseline"):
         studies.differences(frame, "c")
-
-
-def toy_images(n=400):
-    rng = np.random.default_rng(0)
-    labels = np.arange(n) % 10
-    pixels = (labels[:, None, None, None] * 20 + rng.integers(0, 30, (n, 28, 28, 1))).astype(np.uint8)
-    return ImageData(pixels, labels, None, tuple("0123456789"), "toy", "made up", "0" * 64)
-
-
-def test_features_never_come_from_the_router_rows_and_are_cached(tmp_path):
-    from l2d_utils.agents import LeNet
-
-    settings = dict(base_rows=100, pool=100, validation=60, test=60, network=LeNet, epochs=1, cache=tmp_path)
-    X, split, _ = studies.image_features(toy_images(), random_state=0, **settings)
-    used = np.concatenate([split.train, split.validation, split.test])
-    assert len(np.unique(used)) == 220 and np.isfinite(X[used]).all()
-    assert np.isnan(np.delete(X, used, axis=0)).all()
-    (file,) = tmp_path.iterdir()
-    before = file.stat().st_mtime_ns
-    np.testing.assert_array_equal(studies.image_features(toy_images(), random_state=0, **settings)[0], X)
-    assert file.stat().st_mtime_ns == before
-    studies.image_features(toy_images(), random_state=1, **settings)
-    assert len(list(tmp_path.iterdir())) == 2
-
-
-def test_pixel_study_resumes_and_trains_equal_margins_once(tmp_path):
-    from l2d_utils.agents import LeNet
-
-    said = []
-    run = dict(
-        methods=["two_stage", "mild", "global_temperature"], seeds=[0, 1], folder=tmp_path, setting="70/20/10", size=60,
-        validation=60, test=60, network=LeNet, n_settings=1, epochs=1, say=said.append,
-    )  # fmt: skip
-    first = studies.pixel_study(toy_images(), **run)
-    assert len(said) == 2  # one run a seed: gamma = 0 and rho = 1 are two-stage
-    pd.testing.assert_frame_equal(studies.pixel_study(toy_images(), **run), first)
-    assert len(said) == 2
-    loss = studies.summary(first).set_index("method")["mean"]
-    assert loss["mild"] == loss["two_stage"] == loss["global_temperature"]
-    assert set(studies.CONTROLS) <= set(loss.index)
 
 
 def test_remember_keeps_nothing_of_a_part_that_failed(tmp_path):
@@ -195,3 +124,36 @@ def test_stored_prefers_this_run_and_says_what_is_missing(tmp_path, monkeypatch)
     assert studies.stored("t", new, old)["value"].tolist() == [2]
     with pytest.raises(FileNotFoundError, match="missing.csv"):
         studies.stored("missing", new, old)
+
+
+def test_text_that_looks_like_a_number_stays_text(tmp_path, monkeypatch):
+    monkeypatch.delenv("L2D_OUT", raising=False)
+    frame = results.tidy([{"metric": "loss", "value": 0.5}], notebook="08", setting="0.10", seed=3)
+    made = studies.remember(tmp_path, {"part": 1}, lambda: frame)
+    assert (made["notebook"][0], made["setting"][0], made["seed"][0]) == ("08", "0.10", 3)
+    results.save_table(frame, "t", tmp_path)
+    assert studies.stored("t", tmp_path, tmp_path)["notebook"][0] == "08"
+
+
+def test_share_offsets_give_the_ideal_shares_and_may_cost(frame):
+    problem = toy_problem(0, n=2000)
+    rows = np.arange(2000)
+    problem = problem._replace(split=Split(rows[:500], rows[500:1200], rows[1200:]))
+    router, fitted = studies.tune("two_stage", problem, l2_factor=0.1)
+    moved = studies.with_offsets(router, problem, "shares")
+    ideal = metrics.deferral_ratios(problem.expected[problem.split.validation].argmin(axis=1), 3)
+    np.testing.assert_allclose(metrics.deferral_ratios(moved.routes, 3), ideal, atol=0.06)
+    best = studies.with_offsets(router, problem, "offsets")
+    assert best.validation_loss <= min(moved.validation_loss, fitted.validation_loss)
+    with pytest.raises(ValueError, match="expected"):
+        studies.with_offsets(router, problem._replace(expected=None), "shares")
+
+
+def test_through_labels_finds_the_home_of_every_input_that_shows_its_label():
+    problem = toy_problem(0, n=600)
+    rows = np.arange(600)
+    clean = problem._replace(X=np.eye(10)[problem.labels], split=Split(rows[:300], rows[300:400], rows[400:]))
+    fitted = studies.through_labels(clean, l2_factor=0.1)
+    np.testing.assert_array_equal(fitted.routes, clean.expected[400:].argmin(axis=1))
+    with pytest.raises(ValueError, match="labels"):
+        studies.through_labels(clean._replace(labels=None))

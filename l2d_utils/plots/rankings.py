@@ -232,14 +232,16 @@ def shares(
     frame: pd.DataFrame,
     *,
     ideal: Mapping[str, float] | None = None,
+    xlabel: str = "share of examples routed to the agent",
     title: str | None = None,
 ) -> Figure:
     """What share of the examples each method sends to each agent: one column of aligned bars per agent.
 
     frame: columns `method`, `agent`, `share` (a fraction) and optionally `low`, `high`; methods and agents
     stand in order of appearance, a pair without a row is a share of 0. ideal: agent -> ideal share, a tick
-    across all bars of the agent. Raises ValueError for a missing column, an empty frame, a share outside
-    [0, 1], a repeated (method, agent) pair, or an `ideal` that names no agent of the frame.
+    across all bars of the agent. xlabel: what the bars are, a fraction.
+    Raises ValueError for a missing column, an empty frame, a share outside [0, 1], a repeated (method, agent)
+    pair, or an `ideal` that names no agent of the frame.
     """
     frame = check_frame("frame", frame, ["method", "agent"], ["share"], ["low", "high"])
     check_unique("frame", frame, ["method", "agent"])
@@ -303,8 +305,5 @@ def shares(
         ax.locator_params(axis="x", nbins=max(3, 8 // columns + 1))
         ax.tick_params(axis="x", labelbottom=k + columns >= len(agents))
         as_percent(ax.xaxis)
-    fig.supxlabel(
-        "share of examples routed to the agent" + ("   (black tick: ideal share)" if ideal else ""),
-        fontsize=12,
-    )
+    fig.supxlabel(xlabel + ("   (black tick: ideal share)" if ideal else ""), fontsize=12)
     return fig

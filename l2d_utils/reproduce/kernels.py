@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import zmq
@@ -11,14 +12,29 @@ from traitlets.config import Config
 NAME = "python3"
 
 
-def settings(log: Path) -> dict:
+def peak_bytes(pid: int) -> int | None:
+    """The most memory that a living process has held at once; None where /proc does not tell (Linux does)."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
+def settings(log: Path, peak: Callable[[int], None] = lambda size: None) -> dict:
     """Keyword arguments for nbclient and papermill. What the kernel process itself writes to standard error
-    (its death throes, not the notebook's output) goes to `log`."""
+    (its death throes, not the notebook's output) goes to `log`; its peak memory, before it ends, to `peak`."""
 
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options):
             with log.open("ab") as file:
                 return await super().start_kernel(stderr=file, **options)
+
+        async def shutdown_kernel(self, *args, **options):
+            size = peak_bytes(getattr(self.provisioner, "pid", None) or 0)
+            if size:
+                peak(size)
+            return await super().shutdown_kernel(*args, **options)
 
     # Without it other users of the machine can listen in on the loopback interface; each kernel warns of it.
     config = Config()

@@ -61,6 +61,8 @@ def _rows(figures: Path, task: Task, record: Mapping) -> pa.Table:
     for name, kind in PROVENANCE.items():
         value = same[name]
         value = json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
-        # one entry for all rows: a list of packages has kilobytes
-        columns.append(pa.DictionaryArray.from_arrays(pa.array([0] * len(found), pa.int32()), pa.array([value], kind)))
+        # One entry for all rows, since a list of packages has kilobytes; none for what is not known.
+        entries, number = ([], None) if value is None else ([value], 0)
+        numbers = pa.array([number] * len(found), pa.int32())
+        columns.append(pa.DictionaryArray.from_arrays(numbers, pa.array(entries, kind)))
     return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)

@@ -23,6 +23,7 @@ from .grid import Task
 from .notebooks import UsageError
 from .runner import Outcome
 
+CONNECT = 20  # seconds for a scheduler to answer
 ATTEMPTS = 3  # a worker that is lost three times with the same task is lost because of it
 
 
@@ -34,8 +35,7 @@ def perform(task: Task, root: Path, about: dict) -> Outcome:
     runner.quiet()
     os.environ.pop("L2D_OUT", None)  # it would send the figures elsewhere
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers that share cores are far slower with more
-    if about["data_folder"]:
-        os.environ["L2D_DATA_DIR"] = about["data_folder"]
+    os.environ["L2D_DATA_DIR"] = about["data_folder"]  # what the address was made with; "" is none
     start, work = time.monotonic(), None
     try:
         work, attempt = store.workspace(root, task)
@@ -93,11 +93,14 @@ class Processes:
         for sentinel in wait(list(self.active), timeout):
             process, answer, task, attempt = self.active.pop(sentinel)
             process.join()
-            outcome = answer.recv() if answer.poll() else None
-            answer.close()
-            if outcome is not None:
-                ended.append((task, outcome))
-            elif attempt < ATTEMPTS:
+            try:
+                ended.append((task, answer.recv()))
+                continue
+            except (EOFError, OSError):  # it ended without a word, or in the middle of one
+                pass
+            finally:
+                answer.close()
+            if attempt < ATTEMPTS:
                 self.waiting.appendleft((task, attempt + 1))
                 ended.append((task, None))
             else:
@@ -153,7 +156,7 @@ class Cluster:
                 options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
                 self.cluster = LocalCluster(n_workers=count, **options)
         try:
-            self.client = Client(self.cluster or scheduler, timeout=20)
+            self.client = Client(self.cluster or scheduler, timeout=CONNECT)
         except (OSError, ValueError) as error:
             raise UsageError(f"no Dask scheduler answers at {scheduler} ({error})") from None
         self.answers: queue.SimpleQueue = queue.SimpleQueue()

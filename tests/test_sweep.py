@@ -213,8 +213,12 @@ def test_the_address_holds_all_that_a_result_depends_on_and_nothing_else(book, m
     (book.root / "data").mkdir()
     monkeypatch.setenv("L2D_DATA_DIR", str(book.root / "data"))
     empty = key()
-    (book.root / "data" / "x.bin").write_bytes(b"1")
-    assert len({new, empty, key()}) == 3
+    (book.root / "big").mkdir()
+    (book.root / "big" / "x.bin").write_bytes(b"1")
+    (book.root / "data" / "linked").symlink_to(book.root / "big")
+    filled = key()
+    (book.root / "big" / "x.bin").write_bytes(b"2")
+    assert len({new, empty, filled, key()}) == 4
     monkeypatch.setattr(provenance, "package_hash", lambda: "another")
     assert key() not in (new, empty)
 
@@ -390,6 +394,7 @@ def test_a_full_disk_loses_nothing(quick, monkeypatch, capsys):
     assert quick.finished() == before and (quick.results / "grid.parquet").read_bytes() == table_before
     assert main(quick.command()) == 0
     assert quick.runs() == [1, 2, 2, 3, 3] and quick.numbers()["seed"] == ["1", "2", "3"]
+    assert not list((quick.results / "failed").iterdir()), "what failed once and finished now"
 
 
 def test_read_only_results_are_refused_and_in_the_middle_lose_nothing(quick, monkeypatch, capsys):
@@ -484,6 +489,22 @@ def test_a_result_that_is_there_is_never_overwritten(quick):
             store.file_result(quick.results, task, work, {})
         assert (quick.results / "finished" / task.key / "figures" / "x.csv").read_text() == "first"
         assert store.finished(quick.results, task) and not list((quick.results / "work").iterdir())
+
+
+def test_a_number_that_is_none_fails_its_run_and_no_other(quick, capsys):
+    work = quick.work
+
+    def spoilt(seed, figures):
+        work(seed, figures)
+        if seed == 2:
+            (figures / "00_toy.csv").write_text(f"{','.join(TIDY)}\n00,,,,,,2,loss,much\n")
+
+    quick.work = spoilt
+
+    quick.grid(SEED=[1, 2, 3])
+    assert main(quick.command()) == runner.EXIT_FAILED
+    assert "could not convert string to float: 'much'" in capsys.readouterr().out
+    assert quick.numbers()["seed"] == ["1", "3"]
 
 
 def test_a_clock_that_jumps_changes_nothing(quick, monkeypatch):

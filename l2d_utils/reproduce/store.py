@@ -1,7 +1,7 @@
 """Results by address, in one folder. What is there is whole, and is never overwritten.
 
     <root>/finished/<name>-<address>/   notebook.ipynb, figures/, log.txt if the kernel complained, record.json
-    <root>/failed/<name>-<address>/     the last failed attempt: the same, as far as it came
+    <root>/failed/<name>-<address>/     the last failed attempt: the same as far as it came, and error.txt
     <root>/damaged/...                  results that no longer are what was filed; kept, but never used
     <root>/work/...                     what is running now, and what was when a sweep or a worker was killed
     <root>/lock                         held by the one sweep that may write here
@@ -71,7 +71,8 @@ def file_result(root: Path, task: Task, work: Path, record: dict) -> None:
     (work / "record.json").write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", "utf-8")
     with contextlib.suppress(FileExistsError):
         _move(work, root / "finished" / task.key)
-    shutil.rmtree(work, ignore_errors=True)
+    for old in (work, root / "failed" / task.key):
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def file_failure(root: Path, task: Task, work: Path, error: str) -> None:

@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 TABLE_EVERY = 60.0  # seconds: a long sweep brings its table up to date while it runs
 
 
-def sweep(path: Path, folder: Path, root: Path, *, count: int | None, scheduler: str, say: Say | None = None) -> int:
+def sweep(path: Path, folder: Path, root: Path, *, count: int | None, scheduler: str) -> int:
     """Carry out the grid file `path` with the notebooks of `folder`; return the exit code.
 
     Results lie in `root` by address (see `store`), and the table in root/<name of the grid file>.parquet.
@@ -31,7 +31,7 @@ def sweep(path: Path, folder: Path, root: Path, *, count: int | None, scheduler:
     """
     tasks, root = grid.tasks(path, folder), root.resolve()
     with store.opened(root):
-        say = say or _spoken_and_logged(root)
+        say = _spoken_and_logged(root)
         records, damaged = look(root, tasks)
         for task, reason in damaged:
             say(f"damaged, put aside in {store.set_aside(root, task)} and run again: {reason}\n")
@@ -119,11 +119,14 @@ def _carry_out(todo: list[Task], crew, expected: Expected, say: Say, publish: Ca
     left = {task.key: task for task in todo}
     failed: dict[str, tuple[Task, Outcome]] = {}
     start = published = time.monotonic()
-    status = Status(sys.stdout.isatty())
 
     def counts() -> str:
         done = f"{len(todo) - len(left) - len(failed)} of {len(todo)} done, {crew.running} running"
         return f"{done}, {len(failed)} failed, {expected.left(left.values(), crew.running)} left"
+
+    def tell(text: str) -> None:
+        _status("")
+        say(text)
 
     try:
         for task in todo:
@@ -131,7 +134,7 @@ def _carry_out(todo: list[Task], crew, expected: Expected, say: Say, publish: Ca
         while left:
             for task, outcome in crew.completed(1.0):
                 if outcome is None:
-                    say(status.clear() + f"worker lost, started again: {task.label}\n")
+                    tell(f"worker lost, started again: {task.label}\n")
                     continue
                 del left[task.key]
                 if outcome.error:
@@ -139,32 +142,24 @@ def _carry_out(todo: list[Task], crew, expected: Expected, say: Say, publish: Ca
                 else:
                     expected.add(task, outcome.seconds)
                 what = f"{outcome.seconds:.0f} s" + (f", FAILED: {outcome.error}" if outcome.error else "")
-                say(status.clear() + f"{task.label}: {what} ({counts()})\n")
-            status.show(f"{counts()}, {clock(time.monotonic() - start)} so far")
+                tell(f"{task.label}: {what} ({counts()})\n")
+            _status(f"{counts()}, {clock(time.monotonic() - start)} so far")
             if time.monotonic() - published > TABLE_EVERY:
                 publish()
                 published = time.monotonic()
     except KeyboardInterrupt:
-        say(status.clear() + "interrupted\n")
+        tell("interrupted\n")
         return failed, True
     finally:
-        status.show("")
+        _status("")
         crew.close()
     return failed, False
 
 
-class Status:
-    """The last line of a terminal, rewritten in place; nothing where the output goes to a file."""
-
-    def __init__(self, live: bool) -> None:
-        self.live = live
-
-    def show(self, text: str) -> None:
-        if self.live:
-            print(f"\r\x1b[K{text}", end="", flush=True)
-
-    def clear(self) -> str:
-        return "\r\x1b[K" if self.live else ""
+def _status(text: str) -> None:
+    """Show the last line of a terminal anew; nothing where the output goes to a file."""
+    if sys.stdout.isatty():
+        print(f"\r\x1b[K{text}", end="", flush=True)
 
 
 def _spoken_and_logged(root: Path) -> Say:

@@ -50,12 +50,17 @@ def write(path: Path, root: Path, finished: Sequence[tuple[Task, Mapping]]) -> i
     return len(whole)
 
 
-def _rows(figures: Path, task: Task, record: Mapping) -> pa.Table:
-    found = [
-        row | {"notebook": row["notebook"] or task.job.name, "table": path.name, "value": float(row["value"])}
+def measured(figures: Path, name: str) -> list[dict]:
+    """The numbers that a run of the notebook `name` left in a folder. Raises ValueError for one that is none."""
+    return [
+        row | {"notebook": row["notebook"] or name, "table": path.name, "value": float(row["value"])}
         for path in sorted(figures.glob("*.csv"))
         for row in provenance.read_rows(path, TIDY)
     ]
+
+
+def _rows(figures: Path, task: Task, record: Mapping) -> pa.Table:
+    found = measured(figures, task.job.name)
     columns = [[row[name] for row in found] for name in (*TIDY, "table")]
     same = {"run": task.key, **record["facts"], **record}
     for name, kind in PROVENANCE.items():

@@ -18,7 +18,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from ..results import SOURCES
-from . import grid, provenance, runner, store
+from . import grid, provenance, runner, store, table
 from .grid import Task
 from .notebooks import UsageError
 from .runner import Outcome
@@ -50,13 +50,14 @@ def perform(task: Task, root: Path, about: dict) -> Outcome:
                 "seconds": round(outcome.seconds, 3),
                 "peak_bytes": outcome.peak_bytes,
                 "attempt": attempt,
+                "numbers": len(table.measured(figures, task.job.name)),
                 "git": about["git"],
                 "sources": [row for p in sorted(figures.glob("*.csv")) for row in provenance.read_rows(p, SOURCES)],
                 **(about["environment"] or provenance.environment()),
             }
             store.file_result(root, task, work, record)
             return outcome
-    except (OSError, UsageError) as error:  # the disk is full, the folder is gone, the source changed
+    except (OSError, ValueError, UsageError) as error:  # the disk is full, a number is none, the source changed
         outcome = Outcome(task.job.name, time.monotonic() - start, f"{type(error).__name__}: {error}")
     if work is not None:
         store.file_failure(root, task, work, outcome.error)
@@ -169,7 +170,11 @@ class Cluster:
 
     @property
     def running(self) -> int:
-        slots = sum(self.client.nthreads().values())
+        """At most: as many as the workers can hold, and none when the scheduler is gone."""
+        try:
+            slots = sum(self.client.nthreads().values())
+        except OSError:
+            slots = 0
         return min(slots, len(self.futures))
 
     def completed(self, timeout: float) -> list[tuple[Task, Outcome]]:

@@ -45,11 +45,13 @@ for seed in range(first, last, step):
 
 def wait_for(commands: list[list[str]]) -> float:
     """Seconds until all of these commands, started together, have ended well."""
-    start = time.perf_counter()
-    for process in [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]:
-        if process.wait():
-            raise SystemExit(f"failed: {process.args}")
-    return time.perf_counter() - start
+    with tempfile.TemporaryFile() as said:
+        start = time.perf_counter()
+        for process in [subprocess.Popen(command, stdout=said, stderr=said) for command in commands]:
+            if process.wait():
+                said.seek(0)
+                raise SystemExit(said.read().decode(errors="replace"))
+        return time.perf_counter() - start
 
 
 def bare(folder: Path, runs: int, count: int) -> float:
@@ -78,7 +80,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as temporary:
             (Path(temporary) / "notebooks").mkdir()
             parameters = new_code_cell('SEED = 0\nOUT = "."', metadata={"tags": ["parameters"]})
-            notebook = new_notebook(cells=[parameters, new_code_cell(WORK)])
+            kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            notebook = new_notebook(cells=[parameters, new_code_cell(WORK)], metadata={"kernelspec": kernel})
             nbformat.write(notebook, Path(temporary) / "notebooks" / "00_work.ipynb")
             times[name] = measure(Path(temporary), arguments.runs, count)
         if keep:

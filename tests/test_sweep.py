@@ -283,7 +283,7 @@ def test_nothing_that_fails_hides_anything_else(book, capsys):
     assert book.runs() == [1, 2, 3, 4, 5, 5, 6]
     assert len(book.finished()) == 3 and "3 of 6 runs finished" in said
     assert "worker lost, started again: 00_toy SEED=5" in said
-    assert "cell 2 (In [2]): ValueError: no such agent" in said
+    assert "cell 2 (In [3]): ValueError: no such agent" in said
     assert "DeadKernelError" in said and "No space left on device" in said
     failed = {p.read_text().split("\n")[0] for p in (book.results / "failed").glob("*/error.txt")}
     assert failed == {f"00_toy SEED={s} WHAT={what[s]!r}" for s in (2, 3, 4)}

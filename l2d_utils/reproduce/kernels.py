@@ -1,8 +1,10 @@
-"""How kernels are started: encrypted where possible, and with a log of their own."""
+"""How kernels are started: over sockets of their own, encrypted where possible, and with a log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import zmq
@@ -21,9 +23,13 @@ def peak_bytes(pid: int) -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
-def settings(log: Path, peak: Callable[[int], None] = lambda size: None) -> dict:
-    """Keyword arguments for nbclient and papermill. What the kernel process itself writes to standard error
-    (its death throes, not the notebook's output) goes to `log`; its peak memory, before it ends, to `peak`."""
+@contextlib.contextmanager
+def settings(log: Path, peak: Callable[[int], None] = lambda size: None) -> Iterator[dict]:
+    """Keyword arguments for nbclient and papermill, for one kernel that ends before the context does.
+
+    What the kernel process itself writes to standard error (its death throes, not the notebook's output) goes to
+    `log`; its peak memory, before it ends, to `peak`.
+    """
 
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options):
@@ -40,4 +46,11 @@ def settings(log: Path, peak: Callable[[int], None] = lambda size: None) -> dict
     config = Config()
     if zmq.has("curve") and hasattr(AsyncKernelManager, "transport_encryption"):
         config.KernelManager.transport_encryption = "auto"
-    return {"kernel_name": NAME, "kernel_manager_class": Manager, "config": config}
+    with tempfile.TemporaryDirectory(prefix="l2d-") as folder:
+        # Sockets in a folder of their own: of kernels that start at the same moment, now and then two are given the
+        # same network port, and one dies.
+        file = Path(folder, "kernel.json")
+        if len(f"{file.with_suffix('')}-ipc-5") < zmq.IPC_PATH_MAX_LEN:
+            config.KernelManager.transport = "ipc"
+            config.KernelManager.connection_file = str(file)
+        yield {"kernel_name": NAME, "kernel_manager_class": Manager, "config": config}

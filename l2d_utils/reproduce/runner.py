@@ -137,15 +137,16 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
     start, error, kernel_failed = time.monotonic(), "", False
     peaks: list[int] = []
     try:
-        papermill.execute_notebook(
-            job.notebook,
-            partial,
-            parameters={**job.parameters, "OUT": str(out)},
-            cwd=job.notebook.parent,
-            progress_bar=False,
-            on_cell_start=entered,
-            **kernels.settings(log, peaks.append),
-        )
+        with kernels.settings(log, peaks.append) as kernel:
+            papermill.execute_notebook(
+                job.notebook,
+                partial,
+                parameters={**job.parameters, "OUT": str(out)},
+                cwd=job.notebook.parent,
+                progress_bar=False,
+                on_cell_start=entered,
+                **kernel,
+            )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a dead kernel, a kernel that does not start, a full disk: report, go on

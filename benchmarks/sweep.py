@@ -1,6 +1,6 @@
 """Sixty quick runs through `sweep`: two workers against one, and one against bare papermill.
 
-A run is a small notebook with about a second of work in a kernel of its own, far shorter than the book's, so that
+A run is a small notebook with about half a second of work in a kernel of its own, far shorter than the book's, so that
 whatever the sweep adds weighs more here. Bare papermill is a loop in one process; two such loops side by side, each
 with half of the runs, say how much faster than one this machine can be at all (processors that share a core cannot
 be twice as fast). Every figure is the wall time of a whole command, its start included.
@@ -23,9 +23,9 @@ from timing import report
 WORK = """\
 import numpy as np
 x = np.random.default_rng(SEED).standard_normal((200, 200))
-for _ in range(60):
+for _ in range(30):
     x = np.linalg.qr(x + np.linalg.inv(x))[0]
-total = sum(i % 7 for i in range(8_000_000))
+total = sum(i % 7 for i in range(4_000_000))
 with open(f"{OUT}/00_work.csv", "w") as file:
     file.write("notebook,study,data,split,method,setting,seed,metric,value\\n")
     file.write(f"00,,,,,,{SEED},trace,{np.trace(x):.3g}\\n")"""
@@ -74,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     keep = arguments.keep
     times = json.loads(keep.read_text()) if keep and keep.exists() else {}
-    for name, measure, count in (("bare1", bare, 1), ("sweep1", swept, 1), ("bare2", bare, 2), ("sweep2", swept, 2)):
+    for name, measure, count in (("bare1", bare, 1), ("sweep1", swept, 1), ("sweep2", swept, 2), ("bare2", bare, 2)):
         if name in times:
             continue
         with tempfile.TemporaryDirectory() as temporary:

@@ -49,7 +49,8 @@ def sweep(path: Path, folder: Path, root: Path, *, count: int | None, scheduler:
             failed, interrupted = _carry_out(todo, crew, expected, say, lambda: _write(path, root, tasks, say))
         finished, written = _write(path, root, tasks, say)
     for key, (task, outcome) in failed.items():
-        say(f"FAILED {task.label}: {outcome.error} (what it left: {root / 'failed' / key})\n")
+        left = root / "failed" / key
+        say(f"FAILED {task.label}: {outcome.error}" + (f" (see {left})\n" if left.exists() else "\n"))
     say(f"{finished} of {len(tasks)} runs finished; all their numbers in {table.place(path, root)}\n")
     return EXIT_INTERRUPTED if interrupted else 0 if written and finished == len(tasks) else EXIT_FAILED
 

@@ -6,6 +6,7 @@ Both take tasks with `submit`, hand back what became of them with `completed`, a
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import queue
@@ -24,6 +25,7 @@ from .notebooks import UsageError
 from .runner import Outcome
 
 CONNECT = 20  # seconds for a scheduler to answer
+LOST = (OSError, RuntimeError)  # what a Dask client raises when its scheduler is gone
 ATTEMPTS = 3  # a worker that is lost three times with the same task is lost because of it
 
 
@@ -173,7 +175,7 @@ class Cluster:
         """At most: as many as the workers can hold, and none when the scheduler is gone."""
         try:
             slots = sum(self.client.nthreads().values())
-        except OSError:
+        except LOST:
             slots = 0
         return min(slots, len(self.futures))
 
@@ -185,12 +187,14 @@ class Cluster:
         _, task = self.futures.pop(future.key)
         try:
             return [(task, future.result())]
-        except Exception as error:  # KilledWorker, a cancelled future, a worker that lacks the package
-            return [(task, Outcome(task.job.name, 0.0, f"{type(error).__name__}: {error}"))]
+        except Exception as error:  # KilledWorker, a lost scheduler, a worker that lacks the package
+            first, *_ = str(error).splitlines() or [""]
+            return [(task, Outcome(task.job.name, 0.0, f"{type(error).__name__}: {first}"))]
 
     def close(self) -> None:
         """Cancel what has not ended, and stop the cluster if it is our own."""
-        self.client.cancel([future for future, _ in self.futures.values()])
-        self.client.close()
+        with contextlib.suppress(*LOST):
+            self.client.cancel([future for future, _ in self.futures.values()])
+            self.client.close()
         if self.cluster is not None:
             self.cluster.close()

@@ -8,9 +8,10 @@ JOBS ?= 2
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 ARGS ?=
+GRID ?= notebooks/grid.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce full test lint lab notebooks badges readme bench clean
+.PHONY: help install reproduce full sweep test lint lab notebooks badges readme bench clean
 
 help:  ## List what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -30,6 +31,9 @@ reproduce: $(STAMP)  ## Run every notebook on embedded real data; results in run
 
 full: $(STAMP)  ## The same with the full settings of notebooks/profiles.yaml
 	$(BIN)/python -m l2d_utils.reproduce run --profile full $(ARGS)
+
+sweep: $(STAMP)  ## Run the grid GRID=notebooks/grid.yaml in parallel; results in runs/sweep (ARGS="--dry-run")
+	$(BIN)/python -m l2d_utils.reproduce sweep $(GRID) $(ARGS)
 
 # Tests write their figures to a folder of their own: the committed ones stay as they are.
 test: $(STAMP)  ## Unit and property tests, then every stored notebook output against a fresh run

@@ -32,9 +32,8 @@ def execute(path: Path) -> tuple[object, float]:
     options = {"timeout": None, "record_timing": False, "store_widget_state": False, "on_cell_start": entered}
     folder = {"metadata": {"path": str(path.parent)}}
     try:
-        with tempfile.TemporaryDirectory() as temporary:
-            log = kernels.settings(Path(temporary) / "log")
-            NotebookClient(nb, resources=folder, **options, **log).execute()
+        with tempfile.TemporaryDirectory() as temporary, kernels.settings(Path(temporary) / "log") as kernel:
+            NotebookClient(nb, resources=folder, **options, **kernel).execute()
     except CellExecutionError as error:
         raise ExecutionFailed(f"cell {position}: {error.ename}: {error.evalue}") from None
     except Exception as error:  # a dead kernel, or one that does not start

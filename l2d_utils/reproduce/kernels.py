@@ -1,7 +1,10 @@
-"""How kernels are started: encrypted where possible, and with a log of their own."""
+"""How kernels are started: over sockets of their own, encrypted where possible, and with a log."""
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import zmq
@@ -11,17 +14,43 @@ from traitlets.config import Config
 NAME = "python3"
 
 
-def settings(log: Path) -> dict:
-    """Keyword arguments for nbclient and papermill. What the kernel process itself writes to standard error
-    (its death throes, not the notebook's output) goes to `log`."""
+def peak_bytes(pid: int) -> int | None:
+    """The most memory that a living process has held at once; None where /proc does not tell (Linux does)."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
+@contextlib.contextmanager
+def settings(log: Path, peak: Callable[[int], None] = lambda size: None) -> Iterator[dict]:
+    """Keyword arguments for nbclient and papermill, for one kernel that ends before the context does.
+
+    What the kernel process itself writes to standard error (its death throes, not the notebook's output) goes to
+    `log`; its peak memory, before it ends, to `peak`.
+    """
 
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options):
             with log.open("ab") as file:
                 return await super().start_kernel(stderr=file, **options)
 
+        async def shutdown_kernel(self, *args, **options):
+            size = peak_bytes(getattr(self.provisioner, "pid", None) or 0)
+            if size:
+                peak(size)
+            return await super().shutdown_kernel(*args, **options)
+
     # Without it other users of the machine can listen in on the loopback interface; each kernel warns of it.
     config = Config()
     if zmq.has("curve") and hasattr(AsyncKernelManager, "transport_encryption"):
         config.KernelManager.transport_encryption = "auto"
-    return {"kernel_name": NAME, "kernel_manager_class": Manager, "config": config}
+    with tempfile.TemporaryDirectory(prefix="l2d-") as folder:
+        # Sockets in a folder of their own: of kernels that start at the same moment, now and then two are given the
+        # same network port, and one dies.
+        file = Path(folder, "kernel.json")
+        if len(f"{file.with_suffix('')}-ipc-5") < zmq.IPC_PATH_MAX_LEN:
+            config.KernelManager.transport = "ipc"
+            config.KernelManager.connection_file = str(file)
+        yield {"kernel_name": NAME, "kernel_manager_class": Manager, "config": config}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import os
 import platform
 import resource
+import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -54,10 +56,39 @@ def begin(jobs: Sequence, profile: str) -> dict:
         "notebook_sha256": {j.name: hashlib.sha256(j.notebook.read_bytes()).hexdigest() for j in jobs},
         "package_sha256": source,
         "git": git_state(),
+        **environment(),
+    }
+
+
+@functools.cache
+def environment() -> dict:
+    """Versions of Python and of every package, and what computes: the processor's name, and that of each GPU."""
+    return {
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "processor": _processor(),
+        "gpu": _gpu(),
         "packages": {d.metadata["Name"]: d.version for d in sorted(metadata.distributions(), key=_name)},
     }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _gpu() -> str:
+    """Names of NVIDIA's GPUs, or "" without any; asked of the driver, since importing torch takes seconds."""
+    tool = shutil.which("nvidia-smi")
+    if not tool:
+        return ""
+    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    return ", ".join(answer.stdout.split("\n")).strip(", ") if answer.returncode == 0 else ""
 
 
 def _name(distribution) -> str:
@@ -75,10 +106,10 @@ def collect(folder: Path, record: dict) -> None:
     tables = sorted((folder / "figures").glob("*.csv"))
     rows = []
     for path in tables:
-        for row in _rows(path, TIDY):
+        for row in read_rows(path, TIDY):
             rows.append(row | {"notebook": row["notebook"] or author.get(path.name, "")})
     record["measurements"] = len(rows)
-    record["data"] = [row for path in tables for row in _rows(path, SOURCES)]
+    record["data"] = [row for path in tables for row in read_rows(path, SOURCES)]
     # ru_maxrss of finished children: the largest kernel so far (kilobytes, but bytes on macOS)
     unit = 1 if platform.system() == "Darwin" else 1024
     record["peak_kernel_bytes"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
@@ -87,7 +118,7 @@ def collect(folder: Path, record: dict) -> None:
     write_atomically(folder / "provenance.json", lambda p: p.write_text(text, "utf-8"))
 
 
-def _rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
+def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
     """Rows of a CSV that has exactly these columns, as text (so that no digit changes); else nothing."""
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)

@@ -39,11 +39,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job. `seconds` is wall time; `error` is "" for a notebook that finished."""
+    """What became of a job. `seconds` is wall time; `error` is "" for a notebook that finished; `peak_bytes` is
+    the most memory that its kernel held at once (None where the system does not say)."""
 
     name: str
     seconds: float
     error: str = ""
+    peak_bytes: int | None = None
 
 
 def literal(text: str) -> Any:
@@ -87,13 +89,13 @@ def plan(
     for name, values in profiled.items():
         if name not in names:
             raise UsageError(f"profile {profile!r}: unknown notebook {name!r}")
-        _check_values(name, own[folder / f"{name}.ipynb"], values or {})
+        check_values(name, own[folder / f"{name}.ipynb"], values or {})
     jobs = []
     for path in notebooks.find(folder, wanted):
         if "OUT" not in own[path]:
             raise UsageError(f"{path.stem}: no parameter OUT, so its results would land outside the run")
         mine = {k: v for k, v in overrides.items() if k in own[path]}
-        _check_values(path.stem, own[path], mine)
+        check_values(path.stem, own[path], mine)
         jobs.append(Job(path, {**(profiled.get(path.stem) or {}), **mine}))
     for name in overrides:
         if not any(name in own[job.notebook] for job in jobs):
@@ -102,7 +104,8 @@ def plan(
     return jobs
 
 
-def _check_values(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+def check_values(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Raise UsageError for a parameter that the notebook `name` does not have, or a value of another kind."""
     for key, value in values.items():
         if key not in own:
             raise UsageError(f"{name}: unknown parameter {key!r}; there are {', '.join(own)}")
@@ -132,16 +135,18 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
 
     partial = target.with_name(f".{target.stem}.partial.ipynb")
     start, error, kernel_failed = time.monotonic(), "", False
+    peaks: list[int] = []
     try:
-        papermill.execute_notebook(
-            job.notebook,
-            partial,
-            parameters={**job.parameters, "OUT": str(out)},
-            cwd=job.notebook.parent,
-            progress_bar=False,
-            on_cell_start=entered,
-            **kernels.settings(log),
-        )
+        with kernels.settings(log, peaks.append) as kernel:
+            papermill.execute_notebook(
+                job.notebook,
+                partial,
+                parameters={**job.parameters, "OUT": str(out)},
+                cwd=job.notebook.parent,
+                progress_bar=False,
+                on_cell_start=entered,
+                **kernel,
+            )
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a dead kernel, a kernel that does not start, a full disk: report, go on
@@ -159,7 +164,13 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
         error = f"{where}: {error.strip().splitlines()[0][:300]}"
         if kernel_failed and log.exists():  # after an ordinary exception it holds nothing but shutdown noise
             error += f" (see logs/{log.name})"
-    return Outcome(job.name, time.monotonic() - start, error)
+    return Outcome(job.name, time.monotonic() - start, error, max(peaks, default=None))
+
+
+def quiet() -> None:
+    """What the libraries underneath have to say is in the outcome already."""
+    for noisy in ("papermill", "traitlets", "nbclient", "nbconvert"):
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
 
 
 def run(
@@ -176,8 +187,7 @@ def run(
     written.
     """
     os.environ.pop("L2D_OUT", None)  # it would send the figures elsewhere
-    for noisy in ("papermill", "traitlets", "nbclient", "nbconvert"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+    quiet()
     record = provenance.begin(jobs, profile)
     folder = (results / record["id"]).resolve()
     figures, logs = folder / "figures", folder / "logs"

@@ -18,10 +18,22 @@ FOOTER = (
 )
 
 
+# A4 less the margins that book.css sets, in CSS pixels; a formula that is wider is set smaller, as paper cannot scroll.
+WIDTH = 672
+FIT = """() => document.querySelectorAll('.bd-article div.math').forEach(formula => {
+    const boxes = [formula, ...formula.querySelectorAll('mjx-container')];
+    const share = Math.min(...boxes.map(box => box.clientWidth / box.scrollWidth));
+    if (share < 1) formula.style.fontSize = `${Math.floor(96 * share)}%`;
+})"""
+
+
 def print_page(chromium: Browser, path: Path, target: Path) -> None:
     """Print one page of the site, answers opened."""
-    with chromium.new_context(color_scheme="light") as context:
-        opened(context, path.as_uri()).pdf(
+    with chromium.new_context(color_scheme="light", viewport={"width": WIDTH, "height": 900}) as context:
+        page = opened(context, path.as_uri())
+        page.emulate_media(media="print")
+        page.evaluate(FIT)
+        page.pdf(
             path=target, prefer_css_page_size=True, print_background=True, tagged=True, outline=True,
             display_header_footer=True, header_template="<span></span>", footer_template=FOOTER,
         )  # fmt: skip

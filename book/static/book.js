@@ -21,6 +21,11 @@ for (const image of document.querySelectorAll(".bd-article .cell_output img")) {
 }
 
 function reachScrollers() {
+  for (const formula of document.querySelectorAll(".bd-article span.math")) {
+    const room = formula.closest("p, li, .bd-article").clientWidth;
+    const width = formula.querySelector("svg")?.getBoundingClientRect().width ?? 0;
+    formula.classList.toggle("wide", width > room && !formula.closest("table"));
+  }
   for (const box of document.querySelectorAll(".bd-article :is(pre, .math, mjx-container, .output, .pst-scrollable-table-container)")) {
     if (box.scrollWidth > box.clientWidth + 1 && getComputedStyle(box).overflowX === "auto") box.tabIndex = 0;
     else if (box.getAttribute("tabindex") === "0") box.removeAttribute("tabindex");

@@ -13,7 +13,7 @@ PAGES = ["index.html", "CONTRIBUTING.html", "search.html", *CHAPTERS]
 
 # A formula is set when MathJax has drawn it for the eye and written it as MathML for a screen reader.
 FORMULAS = """() => [...document.querySelectorAll('.bd-article .math')].map(
-    f => [f.querySelectorAll('mjx-container svg').length, f.querySelectorAll('mjx-assistive-mml math').length])"""
+    f => [f.querySelectorAll('mjx-container > svg').length, f.querySelectorAll('mjx-assistive-mml math').length])"""
 SOURCE = "() => [...document.querySelectorAll('.bd-article .math')].map(f => f.innerText).join()"
 TOO_WIDE = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
 

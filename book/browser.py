@@ -14,9 +14,15 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Start the Chromium named by the environment variable CHROMIUM, or one on the PATH, or else Playwright's own."""
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
+    """Start the Chromium named by the environment variable CHROMIUM, or one on the PATH, or else Playwright's own.
+
+    Raises FileNotFoundError, with what to do, if there is none.
+    """
     with sync_playwright() as playwright:
+        found = [os.environ.get("CHROMIUM"), *map(shutil.which, NAMES), playwright.chromium.executable_path]
+        path = next(filter(None, found))
+        if not os.path.exists(path):
+            raise FileNotFoundError("no Chromium: install your system's chromium package, or set CHROMIUM to its path")
         chromium = playwright.chromium.launch(executable_path=path)
         yield chromium
         chromium.close()

@@ -22,7 +22,8 @@ def serious(page):
     """What axe-core finds serious or critical, with the places."""
     # No preload: it would fetch the theme's style sheets anew, from the wrong folder.
     options = {"resultTypes": ["violations"], "preload": False}
-    found = Axe().run(page, options=options).response["violations"]
+    # Drawn formulas are thousands of shapes without text; what a screen reader gets of them stands in MathML.
+    found = Axe().run(page, context={"exclude": [["mjx-container > svg"]]}, options=options).response["violations"]
     return [
         (v["id"], v["impact"], [node["html"][:160] for node in v["nodes"][:3]], v["nodes"][0]["failureSummary"][:300])
         for v in found
@@ -44,7 +45,8 @@ def test_page(tab, address, name):
             page.emulate_media(color_scheme=scheme)
             page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
             assert page.evaluate(TOO_WIDE) <= 0, f"scrolls sideways at {width} px"
-            assert serious(page) == [], (width, scheme)
+            if (width, scheme) in ((1280, "light"), (390, "dark")):  # each width and each scheme once
+                assert serious(page) == [], (width, scheme)
     assert page.complaints == [] and page.foreign == []
 
 

@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BOOK_VENV := .venv-book
+BOOK_STAMP := $(BOOK_VENV)/installed
 # pytest processes; one thread each, because threads that share cores are far slower than one.
 JOBS ?= 2
 OMP_NUM_THREADS ?= 1
@@ -11,16 +13,20 @@ ARGS ?=
 GRID ?= notebooks/grid.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce full sweep test lint lab notebooks badges readme bench clean
+.PHONY: help install reproduce full sweep test lint lab notebooks badges readme bench book book-pdf test-book clean
 
 help:  ## List what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+define check_python
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo "make: Python 3.11 or newer is needed and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
+endef
 
 install: $(STAMP)  ## Create .venv from requirements.lock (a second time does nothing)
 
 $(STAMP): requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "make: Python 3.11 or newer is needed and '$(PYTHON)' is not: make PYTHON=/path/to/python3.11 ..." >&2; exit 2; }
+	$(check_python)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
@@ -60,6 +66,22 @@ readme: $(STAMP)  ## Rewrite the generated parts of README.md
 bench: $(STAMP)  ## Print the speed and memory ratios
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done
 
-clean:  ## Remove .venv and caches; runs/ is kept
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+# The site needs neither torch nor a kernel: an environment of its own, from a lock of its own.
+$(BOOK_STAMP): requirements-book.lock
+	$(check_python)
+	$(PYTHON) -m venv $(BOOK_VENV)
+	$(BOOK_VENV)/bin/python -m pip install --disable-pip-version-check -r requirements-book.lock
+	@touch $@
+
+book: $(BOOK_STAMP)  ## Build the site of all stored notebooks: build/book/index.html
+	$(BOOK_VENV)/bin/python book/build.py
+
+book-pdf: book  ## Print every chapter to build/book-pdf with a headless Chromium
+	$(BOOK_VENV)/bin/python book/pdf.py
+
+test-book: $(BOOK_STAMP)  ## Browser tests of the site in a headless Chromium
+	$(BOOK_VENV)/bin/python -m pytest tests/book --confcutdir=tests/book
+
+clean:  ## Remove both environments and caches; runs/ is kept
+	rm -rf $(VENV) $(BOOK_VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

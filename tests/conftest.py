@@ -13,5 +13,7 @@ import matplotlib
 from hypothesis import settings
 
 matplotlib.use("Agg")
+collect_ignore = ["book"]  # these need the site's environment: make test-book
+
 settings.register_profile("l2d", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("l2d")

@@ -26,12 +26,13 @@ def _requirements(*extras):
     return [Requirement(line) for line in lines]
 
 
-def _locked():
-    lines = (ROOT / "requirements.lock").read_text("utf-8").splitlines()
+def _locked(name="requirements.lock"):
+    lines = (ROOT / name).read_text("utf-8").splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
 
 
 LOCKED = {canonicalize_name(r.name): r for r in _locked()}
+SITE = "book"  # the extra that has an environment and a lock of its own
 
 
 def test_the_lock_holds_one_exact_version_of_each_package_and_nothing_else():
@@ -43,9 +44,23 @@ def test_the_lock_holds_one_exact_version_of_each_package_and_nothing_else():
 
 
 def test_the_lock_fits_the_ranges():
-    for requirement in _requirements(*PROJECT["optional-dependencies"]):
+    for requirement in _requirements(*(e for e in PROJECT["optional-dependencies"] if e != SITE)):
         (locked,) = LOCKED[canonicalize_name(requirement.name)].specifier
         assert requirement.specifier.contains(locked.version, prereleases=True), requirement
+
+
+def test_the_lock_of_the_site_is_exact_and_fits_its_ranges():
+    site = {canonicalize_name(r.name): r.specifier for r in _locked("requirements-book.lock")}
+    assert len(site) == len(_locked("requirements-book.lock"))
+    versions = {}
+    for name, specifier in site.items():
+        (only,) = specifier
+        assert only.operator == "==" and not Version(only.version).local
+        versions[name] = only.version
+    for line in PROJECT["optional-dependencies"][SITE]:
+        requirement = Requirement(line)
+        assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
+    assert "torch" not in site and "numpy" not in site, "the site runs nothing"
 
 
 def test_the_lock_is_closed():
@@ -121,6 +136,7 @@ def _top_level(module):
         "environment.yml",
         "postBuild",
         "requirements.lock",
+        "requirements-book.lock",
         ".ci/run",
     ],
 )

@@ -157,6 +157,12 @@ def test_wrong_use_is_one_line_and_an_exit_code(book, tmp_path, capsys):
         assert message.startswith("error: ") and message.count("\n") == 1
 
 
+def test_printed_text_is_stored_in_one_piece(book):
+    path = book(n00_toy=toy.notebook("import time\nprint('a', flush=True)\ntime.sleep(0.5)\nprint('b')")) / "00_toy.ipynb"
+    nb, _ = execute.execute(path)
+    assert [o["text"] for o in nb.cells[-1].outputs] == ["a\nb\n"]
+
+
 def test_executing_in_place_repeats_byte_for_byte(book):
     picture = "import matplotlib.pyplot as plt\nplt.plot()\nplt.show()"
     folder = book(n00_toy=toy.notebook("print(f'{1 / 3:.3f}')", picture))

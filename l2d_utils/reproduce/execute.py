@@ -28,8 +28,9 @@ def execute(path: Path) -> tuple[object, float]:
         nonlocal position
         position = cell_index
 
-    # Times and widget states differ from run to run and are not stored.
-    options = {"timeout": None, "record_timing": False, "store_widget_state": False, "on_cell_start": entered}
+    # Times, widget states and the pieces in which printed text arrives differ from run to run and are not stored.
+    options = {"timeout": None, "record_timing": False, "store_widget_state": False, "coalesce_streams": True}
+    options["on_cell_start"] = entered
     folder = {"metadata": {"path": str(path.parent)}}
     try:
         with tempfile.TemporaryDirectory() as temporary, kernels.settings(Path(temporary) / "log") as kernel:

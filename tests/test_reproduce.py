@@ -158,8 +158,8 @@ def test_wrong_use_is_one_line_and_an_exit_code(book, tmp_path, capsys):
 
 
 def test_printed_text_is_stored_in_one_piece(book):
-    path = book(n00_toy=toy.notebook("import time\nprint('a', flush=True)\ntime.sleep(0.5)\nprint('b')")) / "00_toy.ipynb"
-    nb, _ = execute.execute(path)
+    slowly = "import time\nprint('a', flush=True)\ntime.sleep(0.5)\nprint('b')"
+    nb, _ = execute.execute(book(n00_toy=toy.notebook(slowly)) / "00_toy.ipynb")
     assert [o["text"] for o in nb.cells[-1].outputs] == ["a\nb\n"]
 
 

@@ -67,6 +67,7 @@ def test_from_the_disk_and_offline(tab, site, name):
     tab.context.set_offline(True)
     page = opened(None, (site / name).as_uri(), tab)
     assert all(drawn == 1 for drawn, _ in page.evaluate(FORMULAS))
+    assert page.locator(".cell_output img").count() == page.locator(".cell_output a > img").count()
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.complaints == [] and page.foreign == []
 

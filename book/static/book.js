@@ -1,4 +1,4 @@
-// What CSS alone cannot do: paper shows every answer, and the keyboard reaches whatever scrolls.
+// What CSS alone cannot do: paper shows every answer, figures open, the keyboard reaches whatever scrolls.
 addEventListener("beforeprint", () => {
   for (const answer of document.querySelectorAll("details:not([open])")) {
     answer.open = true;
@@ -12,13 +12,18 @@ addEventListener("afterprint", () => {
   }
 });
 
-// A figure opens in full size: on a phone its letters are small.
-for (const image of document.querySelectorAll(".bd-article .cell_output img")) {
-  const link = document.createElement("a");
-  link.href = image.src;
-  image.replaceWith(link);
-  link.append(image);
-}
+// A page on the disk may not fetch another one, which is where the search takes its excerpts from.
+if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+
+addEventListener("DOMContentLoaded", () => {
+  // A figure opens in full size: on a phone its letters are small.
+  for (const image of document.querySelectorAll(".bd-article .cell_output img")) {
+    const link = document.createElement("a");
+    link.href = image.src;
+    image.replaceWith(link);
+    link.append(image);
+  }
+});
 
 function reachScrollers() {
   for (const formula of document.querySelectorAll(".bd-article span.math")) {

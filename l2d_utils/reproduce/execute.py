@@ -33,8 +33,9 @@ def execute(path: Path) -> tuple[object, float]:
     options["on_cell_start"] = entered
     folder = {"metadata": {"path": str(path.parent)}}
     try:
-        with tempfile.TemporaryDirectory() as temporary, kernels.settings(Path(temporary) / "log") as kernel:
-            NotebookClient(nb, resources=folder, **options, **kernel).execute()
+        kill = kernels.Kill()
+        with tempfile.TemporaryDirectory() as temporary, kernels.settings(Path(temporary) / "log", kill) as kernel:
+            kernels.interruptible(NotebookClient(nb, resources=folder, **options, **kernel).execute, kill)
     except CellExecutionError as error:
         raise ExecutionFailed(f"cell {position}: {error.ename}: {error.evalue}") from None
     except Exception as error:  # a dead kernel, or one that does not start

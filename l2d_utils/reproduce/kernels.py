@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import zmq
@@ -23,18 +26,53 @@ def peak_bytes(pid: int) -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
 
 
+class Kill:
+    """Ends a kernel at once: the one that runs, or the one that is just being started."""
+
+    def __init__(self) -> None:
+        self.asked, self.pids = False, []
+
+    def __call__(self) -> None:
+        self.asked = True
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def started(self, pid: int) -> None:
+        self.pids.append(pid)
+        if self.asked:
+            self()
+
+
+def interruptible(work: Callable[[], object], kill: Kill) -> None:
+    """Do `work`, which runs a kernel, so that KeyboardInterrupt stops it at any moment.
+
+    In the main thread nbclient takes over SIGINT and SIGTERM, and one that arrives while a kernel starts is lost until
+    the start times out. In another thread it leaves them alone.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        try:
+            future.result()
+        except KeyboardInterrupt:
+            kill()
+            raise
+
+
 @contextlib.contextmanager
-def settings(log: Path, peak: Callable[[int], None] = lambda size: None) -> Iterator[dict]:
+def settings(log: Path, kill: Kill, peak: Callable[[int], None] = lambda size: None) -> Iterator[dict]:
     """Keyword arguments for nbclient and papermill, for one kernel that ends before the context does.
 
     What the kernel process itself writes to standard error (its death throes, not the notebook's output) goes to
-    `log`; its peak memory, before it ends, to `peak`.
+    `log`; its peak memory, before it ends, to `peak`. `kill` ends it.
     """
 
     class Manager(AsyncKernelManager):
         async def start_kernel(self, **options):
             with log.open("ab") as file:
-                return await super().start_kernel(stderr=file, **options)
+                result = await super().start_kernel(stderr=file, **options)
+            kill.started(self.provisioner.pid)
+            return result
 
         async def shutdown_kernel(self, *args, **options):
             size = peak_bytes(getattr(self.provisioner, "pid", None) or 0)

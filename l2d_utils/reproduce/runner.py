@@ -7,6 +7,7 @@ never raises for a failing notebook; `run` does all of them in order. A job know
 from __future__ import annotations
 
 import ast
+import functools
 import logging
 import os
 import time
@@ -136,9 +137,11 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
     partial = target.with_name(f".{target.stem}.partial.ipynb")
     start, error, kernel_failed = time.monotonic(), "", False
     peaks: list[int] = []
+    kill = kernels.Kill()
     try:
-        with kernels.settings(log, peaks.append) as kernel:
-            papermill.execute_notebook(
+        with kernels.settings(log, kill, peaks.append) as kernel:
+            work = functools.partial(
+                papermill.execute_notebook,
                 job.notebook,
                 partial,
                 parameters={**job.parameters, "OUT": str(out)},
@@ -147,6 +150,7 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
                 on_cell_start=entered,
                 **kernel,
             )
+            kernels.interruptible(work, kill)
     except PapermillExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a dead kernel, a kernel that does not start, a full disk: report, go on

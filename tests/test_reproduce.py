@@ -1,6 +1,7 @@
 """The runner keeps what finished, says what failed, and refuses what cannot work before it starts."""
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -131,7 +132,9 @@ def test_an_interrupted_run_keeps_what_finished(book, tmp_path, name, delay):
     command = [sys.executable, "-m", "l2d_utils.reproduce", "run"]
     command += ["--folder", str(folder), "--out", str(tmp_path / "runs")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, cwd=notebooks.ROOT, **pipes)
+    # A job that a shell started in the background ignores SIGINT, and so would its children.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, cwd=notebooks.ROOT, preexec_fn=heed, **pipes)
     seen = ""
     while "[2/2]" not in seen:
         letter = process.stdout.read(1)

@@ -47,8 +47,8 @@ class Kill:
 def interruptible(work: Callable[[], object], kill: Kill) -> None:
     """Do `work`, which runs a kernel, so that KeyboardInterrupt stops it at any moment.
 
-    In the main thread nbclient takes over SIGINT and SIGTERM, and one that arrives while a kernel starts is lost until
-    the start times out. In another thread it leaves them alone.
+    In the main thread nbclient takes over SIGINT and SIGTERM, and one that arrives just as a kernel starts comes out as
+    the death of that kernel. In another thread it leaves them alone.
     """
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)

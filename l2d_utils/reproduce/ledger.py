@@ -32,6 +32,7 @@ REPRODUCED when every reading holds. Nothing in the file is code.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,7 @@ from .notebooks import BOOK, ROOT, UsageError
 
 CLAIMS = BOOK / "claims.yaml"
 FIGURES = ROOT / "figures"
+PICTURE = "10_ledger"  # the figure, and the CSV of the ledger beside it, that chapter 10 makes
 REPRODUCED, DIFFERS, NOT_TESTABLE = VERDICTS = ("REPRODUCED", "DIFFERS", "NOT TESTABLE HERE")
 HOLDS, OPEN, AGAINST = "holds", "open", "against"
 PAPERS = ("MILD", "DR-CPE")
@@ -199,8 +201,14 @@ def readings(claim: Claim, folders: Sequence[Path] = (FIGURES,)) -> list[Reading
 def _table(name: str, file: str, folders: Sequence[Path]) -> pd.DataFrame:
     for folder in map(Path, folders):
         if (folder / file).is_file():
-            return pd.read_csv(folder / file, dtype=str, keep_default_na=False)
+            return _parsed(folder / file, (folder / file).stat().st_mtime_ns)
     raise UsageError(f"{name}: there is no such file in {' or '.join(Path(f).name for f in folders)}")
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(path: Path, changed: int) -> pd.DataFrame:
+    """A table as text; read once per state of the file, since many claims share one."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False).astype("category")  # entries repeat: fast to compare
 
 
 def _each(entries: Mapping[str, Any]) -> list[tuple[dict[str, str], list[str]]]:
@@ -264,7 +272,8 @@ def _number(
 def _by_repeat(name: str, rows: pd.DataFrame, part: Mapping[str, Any], where: Mapping[str, str]) -> pd.Series:
     if rows[part["over"]].duplicated().any():
         raise UsageError(f"{name}: {dict(where)} fits more than one row per {part['over']}")
-    return rows.set_index(part["over"])[part["column"]].map(lambda text: _float(name, text))
+    numbers = [_float(name, text) for text in rows[part["column"]]]
+    return pd.Series(numbers, index=list(rows[part["over"]]))
 
 
 def _only(name: str, rows: pd.DataFrame, where: Mapping[str, str]) -> pd.Series:
@@ -306,7 +315,7 @@ def _judged(label: str, low: float, mean: float, high: float, test: Mapping[str,
 def judge(claims: Iterable[Claim], folders: Sequence[Path] = (FIGURES,)) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The ledger (one row per claim) and all its readings (one row each), as tables of text and numbers.
 
-    ledger: paper, id, title, claim, mark, notebook, test, measured, readings, holding, against, verdict.
+    ledger: paper, id, title, claim, mark, notebook, quantity, test, measured, readings, holding, against, verdict.
     readings: paper, id, title, reading, mean, low, high, test, outcome.
     """
     entries, numbers = [], []
@@ -320,8 +329,8 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path] = (FIGURES,)) -> tupl
         entries.append(
             {
                 **common, "claim": claim.claim, "mark": claim.mark, "notebook": claim.notebook,
-                "test": wanted_text(claim), "measured": measured_text(found), "readings": len(found),
-                "holding": holding, "against": against, "verdict": verdict,
+                "quantity": claim.quantity, "test": wanted_text(claim), "measured": measured_text(found),
+                "readings": len(found), "holding": holding, "against": against, "verdict": verdict,
             }
         )  # fmt: skip
         numbers += [
@@ -330,6 +339,15 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path] = (FIGURES,)) -> tupl
             for r in found
         ]  # fmt: skip
     return pd.DataFrame(entries), pd.DataFrame(numbers)
+
+
+def counts_text(ledger: pd.DataFrame) -> str:
+    """How many claims of each paper have each verdict, as one line of text."""
+    parts = []
+    for paper, rows in ledger.groupby("paper", sort=False):
+        counts = [f"{n} {verdict}" for verdict in VERDICTS if (n := int((rows["verdict"] == verdict).sum()))]
+        parts.append(f"{paper}: {', '.join(counts)}")
+    return "; ".join(parts) + "."
 
 
 def wanted_text(claim: Claim) -> str:
@@ -363,6 +381,6 @@ def measured_text(found: Sequence[Reading]) -> str:
 def number_text(mean: float, low: float, high: float) -> str:
     """A number with its interval (none when both ends are equal), with as many digits as its size calls for."""
     size = max(abs(low), abs(mean), abs(high))
-    digits = 4 if size < 0.1 else 3 if size < 2 else 2
+    digits = 0 if all(v == int(v) for v in (mean, low, high)) else 4 if size < 0.1 else 3 if size < 1 else 2
     mean, low, high = (f"{round(v, digits) + 0.0:.{digits}f}".replace("-", "−") for v in (mean, low, high))
     return mean if low == high else f"{mean} [{low}, {high}]"

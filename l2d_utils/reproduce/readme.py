@@ -61,7 +61,7 @@ def _ledger(root: Path, arguments: list[str]) -> str:
     found, _ = ledger.judge(ledger.read(root / "notebooks" / ledger.CLAIMS.name), [figures])
     picture = f"{ledger.PICTURE}.png"
     lines = [
-        ledger.counts_text(found), "",
+        ledger.counts_text(found), "", _controls(figures), "",
         f"![{page.alt_text(figures / picture)}](figures/{picture})", "",
         "| Claim | Wanted | Measured here | Verdict | Chapter |", "|---|---|---|---|---|",
     ]  # fmt: skip
@@ -74,6 +74,15 @@ def _ledger(root: Path, arguments: list[str]) -> str:
             cells = [row["title"], wanted, row["measured"], row["verdict"], chapter]
             lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n" + "\n".join(lines) + "\n"
+
+
+def _controls(figures: Path) -> str:
+    """What came of the negative and positive controls of chapter 10."""
+    name = "10_claims.csv"
+    table = pd.read_csv(figures / name, dtype=str, keep_default_na=False)
+    names = ["negative controls with a signal", "positive controls without a signal"]
+    counts = [ledger.select(name, table, {"claim": claim})["value"].iloc[0] for claim in names]
+    return "; ".join(f"{name}: {count}" for name, count in zip(names, counts, strict=True)).capitalize() + "."
 
 
 def _number(root: Path, arguments: list[str]) -> str:

@@ -431,3 +431,47 @@ def test_a_name_outside_the_registry_never_gets_a_registry_colour_in_use():
     styles = plots.method_styles(["two_stage, q = 0.5", "two_stage", "plug_in", "two_stage, q = 1"])
     colors = {to_rgb(style.color) for style in styles.values()}
     assert len(colors) == len(styles)
+
+
+def test_outcomes_draw_every_row_with_its_marker():
+    frame = pd.DataFrame(
+        {
+            "group": ["one", "one", "two", "two"], "name": list("abcd"), "text": ["", "1 of 2", "", "none"],
+            "outcome": ["holds", "open", "against", "NOT TESTABLE HERE"], "mean": [0.1, 0.2, 0.3, np.nan],
+            "low": [0.0, 0.1, 0.2, np.nan], "high": [0.2, 0.3, 0.4, np.nan],
+        }
+    )  # fmt: skip
+    before = frame.copy()
+    fig = plots.outcomes(frame, "value", line=0.0, band=(-0.1, 0.1))
+    pd.testing.assert_frame_equal(frame, before)
+    (ax,) = fig.axes
+    dots = [line for line in ax.lines if line.get_marker() not in ("", "None")]
+    assert [line.get_xdata()[0] for line in dots] == [0.1, 0.2, 0.3]
+    assert [line.get_marker() for line in dots] == ["o", "s", "D"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list("abcd")
+    assert {"one", "two", "1 of 2", "none"} <= {text.get_text() for text in ax.texts}
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["holds", "open", "against"]
+
+
+def test_outcomes_share_rows_between_panels():
+    frame = pd.DataFrame(
+        {"group": "g", "name": ["a", "b", "a"], "outcome": "signal", "mean": [1.0, 2.0, 3.0], "data": ["x", "x", "y"]}
+    )
+    left, right = plots.outcomes(frame, "value", panel="data").axes
+    assert left.get_ylim() == right.get_ylim() and left.get_xlim() == right.get_xlim()
+    assert [line.get_ydata()[0] for line in right.lines] == [left.lines[0].get_ydata()[0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"outcome": "perhaps"}, "outcome"),
+        ({"mean": np.inf}, "mean"),
+        ({"name": "a"}, "repeats"),
+        ({"group": None}, "group"),
+    ],
+)
+def test_outcomes_name_what_is_wrong(change, message):
+    frame = pd.DataFrame({"group": "g", "name": ["a", "b"], "outcome": "holds", "mean": [0.0, 1.0]}).assign(**change)
+    with pytest.raises(ValueError, match=message):
+        plots.outcomes(frame, "value")

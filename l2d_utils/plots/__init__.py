@@ -7,6 +7,7 @@ a `matplotlib.figure.Figure`. Figures are not registered with pyplot: end a note
 
 from l2d_utils.plots.functions import curves, frontier, lines, loglog
 from l2d_utils.plots.maps import heatmap, plane_regions, simplex_regions
+from l2d_utils.plots.outcomes import OUTCOME_STYLE, outcomes
 from l2d_utils.plots.pictures import density_bars, image_grid, router_diagram
 from l2d_utils.plots.rankings import intervals, paired_differences, shares
 from l2d_utils.plots.style import (
@@ -25,6 +26,7 @@ __all__ = [
     "COLORS",
     "METHOD_LABEL",
     "METHOD_STYLE",
+    "OUTCOME_STYLE",
     "STYLE",
     "curves",
     "density_bars",
@@ -36,6 +38,7 @@ __all__ = [
     "loglog",
     "method_label",
     "method_styles",
+    "outcomes",
     "paired_differences",
     "plane_regions",
     "router_diagram",

@@ -2,6 +2,7 @@
 
     chapters                                    the table of notebooks
     clone                                       the commands to get and run the book
+    ledger                                      the claims ledger: counts, figure and table
     number FILE.csv column=entry ... [format]   mean of `value` over the rows of a tidy table, e.g. over seeds
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import badges, notebooks
+from . import badges, ledger, notebooks, page
 from .notebooks import ROOT, UsageError
 
 MARKED = re.compile(r"(<!-- generated:(\w+)([^>]*?) -->)(.*?)(<!-- /generated -->)", re.S)
@@ -20,7 +21,7 @@ MARKED = re.compile(r"(<!-- generated:(\w+)([^>]*?) -->)(.*?)(<!-- /generated --
 
 def render(text: str, root: Path = ROOT) -> str:
     """Return the text with every generated part renewed. Raises UsageError for a part that cannot be made."""
-    kinds = {"chapters": _chapters, "clone": _clone, "number": _number}
+    kinds = {"chapters": _chapters, "clone": _clone, "ledger": _ledger, "number": _number}
 
     def renew(match: re.Match) -> str:
         opening, kind, arguments, _, closing = match.groups()
@@ -53,6 +54,35 @@ def _clone(root: Path, arguments: list[str]) -> str:
     where = badges.address(root)
     folder = where.slug.split("/")[-1]
     return f"\n```\ngit clone {where.repository} && cd {folder}\nmake reproduce\nmake test\n```\n"
+
+
+def _ledger(root: Path, arguments: list[str]) -> str:
+    figures, chapters = root / "figures", {p.stem[:2]: p.name for p in notebooks.find(root / "notebooks")}
+    found, _ = ledger.judge(ledger.read(root / "notebooks" / ledger.CLAIMS.name), [figures])
+    picture = f"{ledger.PICTURE}.png"
+    lines = [
+        ledger.counts_text(found), "", _controls(figures), "",
+        f"![{page.alt_text(figures / picture)}](figures/{picture})", "",
+        "| Claim | Wanted | Measured here | Verdict | Chapter |", "|---|---|---|---|---|",
+    ]  # fmt: skip
+    for paper, rows in found.groupby("paper", sort=False):
+        lines.append(f"| **{paper}** | | | | |")
+        for row in rows.to_dict("records"):
+            name = chapters.get(row["notebook"])
+            chapter = f"[{row['notebook']}](notebooks/{name})" if name else row["notebook"]
+            wanted = ": ".join(part for part in (row["quantity"], row["test"]) if part)
+            cells = [row["title"], wanted, row["measured"], row["verdict"], chapter]
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    return "\n" + "\n".join(lines) + "\n"
+
+
+def _controls(figures: Path) -> str:
+    """What came of the negative and positive controls of chapter 10."""
+    name = "10_claims.csv"
+    table = pd.read_csv(figures / name, dtype=str, keep_default_na=False)
+    names = ["negative controls with a signal", "positive controls without a signal"]
+    counts = [ledger.select(name, table, {"claim": claim})["value"].iloc[0] for claim in names]
+    return "; ".join(f"{name}: {count}" for name, count in zip(names, counts, strict=True)).capitalize() + "."
 
 
 def _number(root: Path, arguments: list[str]) -> str:

@@ -1,0 +1,386 @@
+"""The claims ledger: what the papers claim, a test decided beforehand, and the verdict that the stored numbers give.
+
+`notebooks/claims.yaml` is a list of claims. Each says
+
+    id, title       short and unique; figures show the title
+    paper, mark     MILD or DR-CPE; where the claim stands, for instance "[paper]"
+    claim           one sentence in our own words
+    notebook        number of the chapter that bears on it
+    account         (optional) what the chapter found out about it, without numbers
+
+and then either how it is tested,
+
+    test            one of  above: 0,  below: 0,  within: {target: 0.7, tolerance: 0.02},  holds: true
+    why             why this test is the right one
+    quantity        what the number is, with its unit (not for `holds`)
+    evidence        where the numbers stand: a list of parts, each with
+        file        a CSV in figures/
+        where       column: entry, the rows to take; a list of entries stands for one reading each
+        column      the column that holds the number ("True" or "False" for `holds`)
+        interval    [low, high], the columns of its 95 % interval                  (one of these two,
+        over        the column of the repeats: their mean and 95 % interval         or neither)
+        minus       entries that differ in the rows to subtract, repeat by repeat where there is `over`
+
+or why it is not,
+
+    not_testable    the reason
+
+Every combination of the listed entries is one reading. A reading holds when its whole interval lies strictly on the
+claimed side, is against when the whole interval lies on the other side, and is open in between. The verdict is
+REPRODUCED when every reading holds. Nothing in the file is code.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from ..metrics import interval
+from .notebooks import BOOK, ROOT, UsageError
+
+CLAIMS = BOOK / "claims.yaml"
+FIGURES = ROOT / "figures"
+PICTURE = "10_ledger"  # the figure, and the CSV of the ledger beside it, that chapter 10 makes
+REPRODUCED, DIFFERS, NOT_TESTABLE = VERDICTS = ("REPRODUCED", "DIFFERS", "NOT TESTABLE HERE")
+HOLDS, OPEN, AGAINST = "holds", "open", "against"
+PAPERS = ("MILD", "DR-CPE")
+TESTS = ("above", "below", "within", "holds")
+PART = {"file": str, "where": dict, "column": str, "interval": list, "over": str, "minus": dict}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of claims.yaml, checked."""
+
+    id: str
+    title: str
+    paper: str
+    mark: str
+    claim: str
+    notebook: str
+    account: str = ""
+    test: Mapping[str, Any] | None = None
+    why: str = ""
+    quantity: str = ""
+    evidence: Sequence[Mapping[str, Any]] = ()
+    not_testable: str = ""
+
+
+class Reading(NamedTuple):
+    """One number beside the claimed bound. low = high = mean where there is no interval; NaN for a check, whose mean
+    is 1 (holds) or 0."""
+
+    label: str
+    mean: float
+    low: float
+    high: float
+    outcome: str
+    slack: float  # how far inside the claimed side the interval ends; below 0: how far it misses
+
+
+# ---------------------------------------------------------------- the file
+
+
+def read(path: Path = CLAIMS) -> list[Claim]:
+    """The claims of a file, checked. Raises UsageError naming the claim and the field."""
+    try:
+        entries = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path.name} cannot be read ({error})") from None
+    if not isinstance(entries, list) or not entries:
+        raise UsageError(f"{path.name}: a list of claims is needed")
+    claims = [_claim(entry, number) for number, entry in enumerate(entries, 1)]
+    for field in ("id", "title"):
+        seen: set[str] = set()
+        for claim in claims:
+            if getattr(claim, field) in seen:
+                raise UsageError(f"claim {claim.id!r}: {field} {getattr(claim, field)!r} is given twice")
+            seen.add(getattr(claim, field))
+    return claims
+
+
+def _claim(entry: Any, number: int) -> Claim:
+    if not isinstance(entry, dict):
+        raise UsageError(f"claim {number}: it is no list of fields")
+    name = f"claim {entry.get('id', number)!r}"
+    known = [field.name for field in fields(Claim)]
+    for key in entry:
+        if key not in known:
+            raise UsageError(f"{name}: unknown field {key!r}; there are {', '.join(known)}")
+    for key in ("id", "title", "paper", "mark", "claim", "notebook"):
+        if not isinstance(entry.get(key), str) or not entry[key].strip():
+            raise UsageError(f"{name}: {key} is missing or no text")
+    if entry["paper"] not in PAPERS:
+        raise UsageError(f"{name}: paper {entry['paper']!r} is none of {', '.join(PAPERS)}")
+    tested = [key for key in ("test", "why", "evidence") if key in entry]
+    untested = "not_testable" in entry
+    if untested and (tested or "quantity" in entry):
+        raise UsageError(f"{name}: not_testable excludes test, why, quantity and evidence")
+    if untested and not str(entry["not_testable"] or "").strip():
+        raise UsageError(f"{name}: not_testable gives no reason")
+    if not untested:
+        if len(tested) < 3 or not str(entry["why"] or "").strip():
+            raise UsageError(f"{name}: test, why and evidence are needed, or else not_testable")
+        _check_test(name, entry["test"])
+        if ("holds" in entry["test"]) == ("quantity" in entry):
+            raise UsageError(f"{name}: quantity is needed for a number, and for nothing else")
+        if not isinstance(entry["evidence"], list) or not entry["evidence"]:
+            raise UsageError(f"{name}: evidence is no list of parts")
+        for part in entry["evidence"]:
+            _check_part(name, part)
+    return Claim(**{k: " ".join(v.split()) if isinstance(v, str) else v for k, v in entry.items()})
+
+
+def _check_test(name: str, test: Any) -> None:
+    if not isinstance(test, dict) or len(test) != 1 or next(iter(test)) not in TESTS:
+        raise UsageError(f"{name}: test must be one of {', '.join(TESTS)}; found {test!r}")
+    ((kind, bound),) = test.items()
+    if kind == "holds":
+        good = bound is True
+    elif kind == "within":
+        good = isinstance(bound, dict) and set(bound) == {"target", "tolerance"}
+        good = good and all(map(_is_number, bound.values())) and bound["tolerance"] > 0
+    else:
+        good = _is_number(bound)
+    if not good:
+        raise UsageError(f"{name}: test {kind}: {bound!r} is not what it takes")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_part(name: str, part: Any) -> None:
+    if not isinstance(part, dict):
+        raise UsageError(f"{name}: evidence: {part!r} is no part")
+    for key, value in part.items():
+        if key not in PART:
+            raise UsageError(f"{name}: evidence: unknown field {key!r}; there are {', '.join(PART)}")
+        if not isinstance(value, PART[key]):
+            raise UsageError(f"{name}: evidence: {key} is {value!r}")
+    for key in ("file", "where", "column"):
+        if not part.get(key):
+            raise UsageError(f"{name}: evidence: {key} is missing")
+    if Path(part["file"]).name != part["file"]:
+        raise UsageError(f"{name}: evidence: file {part['file']!r} is no plain file name")
+    if "interval" in part and ("over" in part or len(part["interval"]) != 2):
+        raise UsageError(f"{name}: evidence: interval takes two columns, and excludes over")
+    if "interval" in part and "minus" in part:
+        raise UsageError(f"{name}: evidence: the interval of a difference needs the repeats: over")
+
+
+# ---------------------------------------------------------------- the numbers
+
+
+def readings(claim: Claim, folders: Sequence[Path] = (FIGURES,)) -> list[Reading]:
+    """What the stored tables say about a claim; each table is taken from the first of `folders` that has it.
+
+    Raises UsageError naming the claim, the file and the entries: no such file or column, a selection without a row or
+    with more than one (per repeat), an entry that is no number.
+    """
+    found = []
+    for part in claim.evidence:
+        name = f"claim {claim.id!r}: {part['file']}"
+        table = _table(name, part["file"], folders)
+        for (where, of), (less, _) in itertools.product(_each(part["where"]), _each(part.get("minus", {}))):
+            label = " · ".join(of + [f"minus {entry}" for entry in less.values()])
+            other = {**where, **less} if "minus" in part else None
+            low, mean, high = _number(name, table, part, where, other, claim.test)
+            found.append(_judged(label, low, mean, high, claim.test))
+    return found
+
+
+def _table(name: str, file: str, folders: Sequence[Path]) -> pd.DataFrame:
+    for folder in map(Path, folders):
+        if (folder / file).is_file():
+            return _parsed(folder / file, (folder / file).stat().st_mtime_ns)
+    raise UsageError(f"{name}: there is no such file in {' or '.join(Path(f).name for f in folders)}")
+
+
+@functools.lru_cache(maxsize=32)
+def _parsed(path: Path, changed: int) -> pd.DataFrame:
+    """A table as text; read once per state of the file, since many claims share one."""
+    return pd.read_csv(path, dtype=str, keep_default_na=False).astype("category")  # entries repeat: fast to compare
+
+
+def _each(entries: Mapping[str, Any]) -> list[tuple[dict[str, str], list[str]]]:
+    """Every combination of the listed entries, each with those of its entries that stood in a list."""
+    lists = {column: [str(e) for e in (v if isinstance(v, list) else [v])] for column, v in entries.items()}
+    varying = [column for column, v in entries.items() if isinstance(v, list)]
+    combined = [dict(zip(lists, chosen, strict=True)) for chosen in itertools.product(*lists.values())]
+    return [(chosen, [chosen[column] for column in varying]) for chosen in combined]
+
+
+def select(name: str, table: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of a table of text whose columns hold these entries. Raises UsageError if there is none."""
+    for column, entry in where.items():
+        if column not in table:
+            raise UsageError(f"{name} has no column {column!r}; it has {', '.join(table.columns)}")
+        found = table[table[column] == entry]
+        if found.empty:
+            there = ", ".join(sorted(set(table[column]))[:12])
+            raise UsageError(f"{name}: no row has {column}={entry!r} beside the other entries; there are {there}")
+        table = found
+    return table
+
+
+def _number(
+    name: str,
+    table: pd.DataFrame,
+    part: Mapping[str, Any],
+    where: Mapping[str, str],
+    other: Mapping[str, str] | None,
+    test: Mapping[str, Any],
+) -> tuple[float, float, float]:
+    """Low end, mean and high end of one reading; NaN, 1 or 0, NaN for a check."""
+    columns = [part["column"], *part.get("interval", []), *([part["over"]] if "over" in part else [])]
+    for column in columns:
+        if column not in table:
+            raise UsageError(f"{name} has no column {column!r}; it has {', '.join(table.columns)}")
+    rows = select(name, table, where)
+    if "over" in part:
+        values = _by_repeat(name, rows, part, where)
+        if other is not None:
+            baseline = _by_repeat(name, select(name, table, other), part, other)
+            if set(values.index) != set(baseline.index):
+                raise UsageError(f"{name}: {dict(where)} and {dict(other)} have different entries of {part['over']}")
+            values = values - baseline.reindex(values.index)
+        if len(values) < 2:
+            raise UsageError(f"{name}: {dict(where)} has a single {part['over']}: no interval")
+        mean, low, high = interval(values.to_numpy())
+        return low, mean, high
+    row = _only(name, rows, where)
+    if "holds" in test:
+        if row[part["column"]] not in ("True", "False"):
+            raise UsageError(f"{name}: {part['column']} is {row[part['column']]!r}, neither True nor False")
+        return math.nan, float(row[part["column"]] == "True"), math.nan
+    mean = _float(name, row[part["column"]])
+    if other is not None:
+        mean -= _float(name, _only(name, select(name, table, other), other)[part["column"]])
+    low, high = (_float(name, row[c]) for c in part.get("interval", [part["column"]] * 2))
+    return (low, mean, high) if "interval" in part else (mean, mean, mean)
+
+
+def _by_repeat(name: str, rows: pd.DataFrame, part: Mapping[str, Any], where: Mapping[str, str]) -> pd.Series:
+    if rows[part["over"]].duplicated().any():
+        raise UsageError(f"{name}: {dict(where)} fits more than one row per {part['over']}")
+    numbers = [_float(name, text) for text in rows[part["column"]]]
+    return pd.Series(numbers, index=list(rows[part["over"]]))
+
+
+def _only(name: str, rows: pd.DataFrame, where: Mapping[str, str]) -> pd.Series:
+    if len(rows) > 1:
+        raise UsageError(f"{name}: {dict(where)} fits {len(rows)} rows, one is needed")
+    return rows.iloc[0]
+
+
+def _float(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"{name}: {text!r} is no number")
+    return number
+
+
+def _judged(label: str, low: float, mean: float, high: float, test: Mapping[str, Any]) -> Reading:
+    """Compare with the bound. Touching it is not enough: a bound is the first value that the claim excludes."""
+    ((kind, bound),) = test.items()
+    if kind == "holds":
+        return Reading(label, mean, low, high, HOLDS if mean else AGAINST, 0.0 if mean else -1.0)
+    if kind == "above":
+        inside, outside = low - bound, bound - high
+    elif kind == "below":
+        inside, outside = bound - high, low - bound
+    else:
+        target, tolerance = bound["target"], bound["tolerance"]
+        inside = tolerance - max(abs(low - target), abs(high - target))
+        outside = max(low - (target + tolerance), (target - tolerance) - high)
+    outcome = HOLDS if inside > 0 else AGAINST if outside > 0 else OPEN
+    return Reading(label, mean, low, high, outcome, inside)
+
+
+# ---------------------------------------------------------------- the ledger
+
+
+def judge(claims: Iterable[Claim], folders: Sequence[Path] = (FIGURES,)) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The ledger (one row per claim) and all its readings (one row each), as tables of text and numbers.
+
+    ledger: paper, id, title, claim, mark, notebook, quantity, test, measured, readings, holding, against, verdict.
+    readings: paper, id, title, reading, mean, low, high, test, outcome.
+    """
+    entries, numbers = [], []
+    for claim in claims:
+        found = readings(claim, folders)
+        holding, against = (sum(r.outcome == kind for r in found) for kind in (HOLDS, AGAINST))
+        verdict = REPRODUCED if holding == len(found) else DIFFERS
+        if claim.not_testable:
+            verdict = NOT_TESTABLE
+        common = {"paper": claim.paper, "id": claim.id, "title": claim.title}
+        entries.append(
+            {
+                **common, "claim": claim.claim, "mark": claim.mark, "notebook": claim.notebook,
+                "quantity": claim.quantity, "test": wanted_text(claim), "measured": measured_text(found),
+                "readings": len(found), "holding": holding, "against": against, "verdict": verdict,
+            }
+        )  # fmt: skip
+        numbers += [
+            {**common, "reading": r.label, "mean": r.mean, "low": r.low, "high": r.high, "test": wanted_text(claim),
+             "outcome": r.outcome}
+            for r in found
+        ]  # fmt: skip
+    return pd.DataFrame(entries), pd.DataFrame(numbers)
+
+
+def counts_text(ledger: pd.DataFrame) -> str:
+    """How many claims of each paper have each verdict, as one line of text."""
+    parts = []
+    for paper, rows in ledger.groupby("paper", sort=False):
+        counts = [f"{n} {verdict}" for verdict in VERDICTS if (n := int((rows["verdict"] == verdict).sum()))]
+        parts.append(f"{paper}: {', '.join(counts)}")
+    return "; ".join(parts) + "."
+
+
+def wanted_text(claim: Claim) -> str:
+    """The test in words: "above 0", "0.7 ± 0.02", "the check holds"; "" for a claim that is not tested."""
+    if claim.test is None:
+        return ""
+    ((kind, bound),) = claim.test.items()
+    if kind == "holds":
+        return "the check holds"
+    if kind == "within":
+        return f"{bound['target']:g} ± {bound['tolerance']:g}"
+    return f"{kind} {bound:g}".replace("-", "−")
+
+
+def measured_text(found: Sequence[Reading]) -> str:
+    """The readings in a few words: the number itself when there is one, else how many hold and the worst of them."""
+    if not found:
+        return ""
+    holding = sum(r.outcome == HOLDS for r in found)
+    against = sum(r.outcome == AGAINST for r in found)
+    worst = min(found, key=lambda r: ((AGAINST, OPEN, HOLDS).index(r.outcome), r.slack))
+    if math.isnan(worst.low):
+        return "holds" if holding == len(found) == 1 else f"{holding} of {len(found)} hold"
+    text = number_text(worst.mean, worst.low, worst.high)
+    if len(found) == 1:
+        return text
+    counts = f"{holding} of {len(found)} hold" + (f", {against} against" if against else "")
+    return f"{counts}; least favourable: {text}"
+
+
+def number_text(mean: float, low: float, high: float) -> str:
+    """A number with its interval (none when both ends are equal), with as many digits as its size calls for."""
+    size = max(abs(low), abs(mean), abs(high))
+    digits = 0 if all(v == int(v) for v in (mean, low, high)) else 4 if size < 0.1 else 3 if size < 1 else 2
+    mean, low, high = (f"{round(v, digits) + 0.0:.{digits}f}".replace("-", "−") for v in (mean, low, high))
+    return mean if low == high else f"{mean} [{low}, {high}]"

@@ -210,6 +210,15 @@ def test_the_address_holds_all_that_a_result_depends_on_and_nothing_else(book, m
     named = key(WHAT="table.csv")
     own.write_text("b")
     assert key(WHAT="table.csv") != named, "a file that a parameter names"
+    for stored in (book.root / "figures" / "06_full.csv", book.folder / "claims.yaml"):
+        before = key()
+        stored.parent.mkdir(exist_ok=True)
+        stored.write_text("a")
+        assert key() != before, "a stored table that notebooks read"
+        before = key()
+        stored.write_text("b")
+        assert key() != before
+    new = key()
     (book.root / "data").mkdir()
     monkeypatch.setenv("L2D_DATA_DIR", str(book.root / "data"))
     empty = key()

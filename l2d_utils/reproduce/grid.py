@@ -21,7 +21,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,8 +73,18 @@ def data_hash(folder: Path | None) -> str:
     """
     if folder is None:
         return ""
-    files = sorted(Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names)
-    contents = [(p.relative_to(folder).as_posix(), file_hash(p)) for p in files if p.is_file()]
+    files = [Path(place, name) for place, _, names in os.walk(folder, followlinks=True) for name in names]
+    return _files_hash(folder, files)
+
+
+def stored_hash(folder: Path) -> str:
+    """sha256 over what notebooks in `folder` read of other runs: the tables in ../figures, and claims.yaml."""
+    figures = folder.parent / "figures"
+    return _files_hash(folder.parent, [*figures.glob("[0-9][0-9]_*.csv"), folder / "claims.yaml"])
+
+
+def _files_hash(folder: Path, files: Iterable[Path]) -> str:
+    contents = [(p.relative_to(folder).as_posix(), file_hash(p)) for p in sorted(files) if p.is_file()]
     return hashlib.sha256(canonical(contents)).hexdigest()
 
 
@@ -89,7 +99,11 @@ def tasks(grid: Path, folder: Path) -> list[Task]:
     Raises UsageError for whatever could not work: an unreadable file, an unknown key, notebook, profile or
     parameter, a value of another kind than the notebook's own literal.
     """
-    shared = {"package_sha256": provenance.package_hash(), "data_sha256": data_hash(data_folder())}
+    shared = {
+        "package_sha256": provenance.package_hash(),
+        "data_sha256": data_hash(data_folder()),
+        "stored_sha256": stored_hash(folder),
+    }
     sources: dict[Path, str] = {}
     found: dict[str, Task] = {}
     for job, own in _jobs(grid, folder):

@@ -8,12 +8,11 @@ label k and sample weight w_ik. Both solve the same ridge problem from zero; the
 from __future__ import annotations
 
 import argparse
-import time
 
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from timing import report
+from timing import fastest, report
 
 from l2d_utils.losses import two_stage
 from l2d_utils.routers import DeferralRouter
@@ -45,9 +44,8 @@ def expanded_fit(X: np.ndarray, costs: np.ndarray) -> tuple[LogisticRegression, 
     strength = L2 * weights.sum()
     model = LogisticRegression(C=1.0 / strength, max_iter=1000, tol=1e-4)
     rows, labels = np.repeat(X, n_agents, axis=0), np.tile(np.arange(n_agents), n)
-    start = time.perf_counter()  # the expansion itself is not counted
-    model.fit(rows, labels, sample_weight=weights)
-    return model, time.perf_counter() - start
+    # the expansion itself is not counted
+    return model, fastest(lambda: model.fit(rows, labels, sample_weight=weights))
 
 
 def main() -> None:
@@ -58,9 +56,8 @@ def main() -> None:
     d, n_agents = 256, 9
     X, costs = problem(arguments.rows, d, n_agents)
     DeferralRouter(l2=L2).fit(X[:1000], costs[:1000])  # warm-up
-    start = time.perf_counter()
-    router = DeferralRouter(l2=L2).fit(X, costs)
-    ours = time.perf_counter() - start
+    router = DeferralRouter(l2=L2)
+    ours = fastest(lambda: router.fit(X, costs))
     expanded, theirs = expanded_fit(X, costs)
     layer = router.scorer_.layers[0]
     scale, mean = router.scorer_.scale.numpy(), router.scorer_.mean.numpy()
@@ -74,9 +71,7 @@ def main() -> None:
     before, n = None, arguments.largest // 8
     while n <= arguments.largest:
         X, costs = problem(n, d, n_agents)
-        start = time.perf_counter()
-        router = DeferralRouter(l2=L2).fit(X, costs)
-        elapsed = time.perf_counter() - start
+        elapsed = fastest(lambda X=X, costs=costs: router.fit(X, costs))
         if before is not None:
             report(
                 f"time per doubling of n, {n:,} rows ({elapsed:.1f} s, {router.n_iter_} iterations)",

@@ -13,6 +13,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def fastest(work: Callable[[], object], *, repeats: int = 3) -> float:
+    """Seconds of the fastest of some runs: what else the machine does can only make a run longer."""
+    return min(seconds(work) for _ in range(repeats))
+
+
 def paired_ratio(work: Callable[[], object], reference: Callable[[], object], *, repeats: int = 15) -> float:
     """Median of time(work) / time(reference) over `repeats` pairs, after two warm-up pairs."""
     for _ in range(2):

@@ -45,8 +45,8 @@ sweep: $(STAMP)  ## Run the grid GRID=notebooks/grid.yaml in parallel; results i
 test: $(STAMP)  ## Unit and property tests, then every stored notebook output against a fresh run
 	@out=$$(mktemp -d) && trap 'rm -rf "$$out"' EXIT && export L2D_OUT="$$out" && \
 	$(BIN)/python -m pytest tests -n $(JOBS) --dist loadfile && \
-	$(BIN)/python -m pytest notebooks -n $(JOBS) --dist loadfile --nbval --nbval-current-env \
-		--nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
+	$(BIN)/python -m pytest notebooks -n $(JOBS) --dist loadfile -p tests.nbval_sockets \
+		--nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/sanitize.cfg
 
 lint: $(STAMP)  ## ruff on code and notebooks
 	$(BIN)/python -m ruff check .

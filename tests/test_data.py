@@ -229,9 +229,9 @@ def test_fashion_mnist():
 
 def test_idx_rejects_other_contents(tmp_path):
     with pytest.raises(data.DataError, match="short"):
-        data._idx(tmp_path, b"\0\0")
+        data.images._idx(tmp_path, b"\0\0")
     with pytest.raises(data.DataError, match="not an idx"):
-        data._idx(tmp_path, b"\0\0\x08\x01\0\0\0\x05abc")
+        data.images._idx(tmp_path, b"\0\0\x08\x01\0\0\0\x05abc")
 
 
 # ---------------------------------------------------------------- splits

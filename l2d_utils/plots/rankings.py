@@ -94,6 +94,20 @@ def _draw_references(ax: Axes, references: Mapping[str, float], low: float, high
     ax.set_title(ax.get_title(loc="left"), pad=8 + 15 * len(ends))
 
 
+def _number_at_right(ax: Axes, y: int, text: str, *, bold: bool = False) -> None:
+    ax.annotate(
+        text,
+        (1, y),
+        xycoords=ax.get_yaxis_transform(),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=11,
+        color=INK,
+        fontweight="bold" if bold else "normal",
+    )
+
+
 @styled
 def intervals(
     frame: pd.DataFrame,
@@ -139,16 +153,7 @@ def intervals(
                 markeredgewidth=2 if style.marker in "|_x" else 0.8,
                 markeredgecolor=style.color if style.marker in "|_x" else FACE,
             )
-            ax.annotate(
-                fmt.format(row.mean),
-                (1, y),
-                xycoords=ax.get_yaxis_transform(),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=11,
-                color=INK,
-            )
+            _number_at_right(ax, y, fmt.format(row.mean))
         low, high = _span(rows["mean"], rows["low"], rows["high"])
         ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)) if len(panels) < 4 else 2)
         if percent:
@@ -206,17 +211,7 @@ def paired_differences(
             linestyle="none",
             zorder=3,
         )
-        ax.annotate(
-            f"{row.mean:+.3f}".replace("-", "−"),
-            (1, y),
-            xycoords=ax.get_yaxis_transform(),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=11,
-            color=INK,
-            fontweight="bold" if decided else "normal",
-        )
+        _number_at_right(ax, y, f"{row.mean:+.3f}".replace("-", "−"), bold=decided)
     ax.set_xlim(-reach, reach)
     ax.set_xlabel(f"{value}, minus {method_label(baseline)}\nfilled: the 95 % interval excludes 0")
     left, right = ("better", "worse") if better == "lower" else ("worse", "better")

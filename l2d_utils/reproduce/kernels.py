@@ -59,6 +59,22 @@ def interruptible(work: Callable[[], object], kill: Kill) -> None:
             raise
 
 
+def private_sockets(folder: Path) -> Config:
+    """Traitlets configuration of one kernel: encrypted sockets in a folder of its own.
+
+    Of kernels that start at the same moment, now and then two are given the same network port, and one dies. Without
+    encryption (where zmq has it) other users of the machine can listen in on a port; each kernel warns of it.
+    """
+    config = Config()
+    if zmq.has("curve") and hasattr(AsyncKernelManager, "transport_encryption"):
+        config.KernelManager.transport_encryption = "auto"
+    file = folder / "kernel.json"
+    if len(f"{file.with_suffix('')}-ipc-5") < zmq.IPC_PATH_MAX_LEN:
+        config.KernelManager.transport = "ipc"
+        config.KernelManager.connection_file = str(file)
+    return config
+
+
 @contextlib.contextmanager
 def settings(log: Path, kill: Kill, peak: Callable[[int], None] = lambda size: None) -> Iterator[dict]:
     """Keyword arguments for nbclient and papermill, for one kernel that ends before the context does.
@@ -80,15 +96,5 @@ def settings(log: Path, kill: Kill, peak: Callable[[int], None] = lambda size: N
                 peak(size)
             return await super().shutdown_kernel(*args, **options)
 
-    # Without it other users of the machine can listen in on the loopback interface; each kernel warns of it.
-    config = Config()
-    if zmq.has("curve") and hasattr(AsyncKernelManager, "transport_encryption"):
-        config.KernelManager.transport_encryption = "auto"
     with tempfile.TemporaryDirectory(prefix="l2d-") as folder:
-        # Sockets in a folder of their own: of kernels that start at the same moment, now and then two are given the
-        # same network port, and one dies.
-        file = Path(folder, "kernel.json")
-        if len(f"{file.with_suffix('')}-ipc-5") < zmq.IPC_PATH_MAX_LEN:
-            config.KernelManager.transport = "ipc"
-            config.KernelManager.connection_file = str(file)
-        yield {"kernel_name": NAME, "kernel_manager_class": Manager, "config": config}
+        yield {"kernel_name": NAME, "kernel_manager_class": Manager, "config": private_sockets(Path(folder))}

@@ -1,0 +1,82 @@
+"""Rows for training, validation and test, stratified by class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from l2d_utils.data.images import ImageData
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Disjoint sorted int64 row numbers."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_state: int) -> np.ndarray:
+    """``size`` of the given rows, drawn with every class in its share among them (to the nearest whole row).
+
+    labels (n,) int, rows (m,) row numbers into labels; returns sorted int64 (size,). Deterministic.
+    """
+    rows = np.asarray(rows, dtype=np.int64)
+    if not 0 < size <= len(rows):
+        raise ValueError(f"size must be between 1 and the {len(rows)} rows there are; found {size}")
+    rng = np.random.default_rng(random_state)
+    classes, counts = np.unique(labels[rows], return_counts=True)
+    exact = counts * (size / len(rows))
+    take = np.floor(exact + 1e-9).astype(np.int64)
+    largest = np.argsort(take - exact, kind="stable")[: size - take.sum()]  # largest remainders get the rest
+    take[largest] += 1
+    chosen = [
+        rng.permutation(rows[labels[rows] == c])[:k] for c, k in zip(classes.tolist(), take.tolist(), strict=True)
+    ]
+    return np.sort(np.concatenate(chosen))
+
+
+def split_images(data: ImageData, *, validation: float, test: float | None = None, random_state: int) -> Split:
+    """Split rows into train, validation and test parts, stratified by class, deterministic in random_state.
+
+    ``validation`` and ``test`` are a number of rows (int) or a fraction of all rows of the data that are not
+    in a given test part (float in (0, 1)). A test part that the data brings is kept as it is, and ``test``
+    must then be None; otherwise ``test`` is needed. Raises ``ValueError`` if a part would lack a class.
+    """
+    labels, everything = data.labels, np.arange(len(data.labels))
+    if (data.test is None) == (test is None):
+        problem = "no test part: give test=" if test is None else "a test part of its own: test must be None"
+        raise ValueError(f"{data.name} has {problem}")
+    rest = everything if data.test is None else np.flatnonzero(~data.test)
+    n = len(rest)
+    if data.test is None:
+        test_rows = stratified_subset(labels, rest, _rows("test", test, n), random_state)
+        rest = np.setdiff1d(rest, test_rows, assume_unique=True)
+    else:
+        test_rows = np.flatnonzero(data.test)
+    size = _rows("validation", validation, n)
+    if size >= len(rest):
+        raise ValueError(f"validation takes {size} of the {len(rest)} rows outside the test part: no training row left")
+    # a stream of its own, so that validation rows do not depend on how the test rows were drawn
+    validation_rows = stratified_subset(labels, rest, size, random_state + 1_000_003)
+    split = Split(np.setdiff1d(rest, validation_rows, assume_unique=True), validation_rows, test_rows)
+    for part in ("train", "validation", "test"):
+        counts = np.bincount(labels[getattr(split, part)], minlength=len(data.classes))
+        if not counts.all():
+            missing = int(np.flatnonzero(counts == 0)[0])
+            raise ValueError(
+                f"the {part} part of {data.name} has no row of class {missing} ({data.classes[missing]!r})"
+            )
+    return split
+
+
+def _rows(name: str, size: float, n: int) -> int:
+    if isinstance(size, (bool, np.bool_)) or not np.isfinite(size) or size <= 0:
+        raise ValueError(f"{name} must be a number of rows or a fraction in (0, 1); found {size!r}")
+    if size < 1:
+        return max(1, round(size * n))
+    if size != int(size) or size >= n:
+        raise ValueError(f"{name} must be a fraction or a whole number of rows below {n}; found {size!r}")
+    return int(size)

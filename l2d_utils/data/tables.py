@@ -1,0 +1,180 @@
+"""Routing tables: prompts, the scores of several agents, and prices."""
+
+from __future__ import annotations
+
+import functools
+import json
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from l2d_utils.data.files import (
+    DataError,
+    data_folder,
+    digest,
+    file_sha256,
+    frozen,
+    package_file,
+    read_checked,
+    read_parquet,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingTable:
+    """Prompts and how well each of K agents answered them.
+
+    scores : float64 (n, K) in [0, 1];  dollars : float64 (n, K) per request, or None;  task, split : str (n,)
+    or None.
+    """
+
+    prompts: list[str]
+    scores: np.ndarray
+    agents: tuple[str, ...]
+    dollars: np.ndarray | None
+    task: np.ndarray | None
+    split: np.ndarray | None
+    name: str
+    source: str
+    sha256: str
+
+
+ROUTING_SOURCES = {
+    "llmrouter9": "5,989 prompts of 14 tasks answered by 9 open LLMs (ulab-uiuc/LLMRouter, MIT)",
+    "routellm_mmlu": "14,042 MMLU questions, GPT-4-1106 and Mixtral-8x7B (lm-sys/RouteLLM, Apache-2.0)",
+    "routellm_gsm8k": "1,319 GSM8K problems, GPT-4-1106 and Mixtral-8x7B (lm-sys/RouteLLM, Apache-2.0)",
+}
+
+
+def load_routing(name_or_path: str | Path) -> RoutingTable:
+    """Load "paretobandit" (embedded), a name under ``$L2D_DATA_DIR/routing``, or a .csv or .parquet path.
+
+    Columns: ``prompt`` (text), optionally ``task`` and ``split`` (text), ``score/<agent>`` in [0, 1] for two
+    or more agents, optionally ``cost/<agent>`` in dollars per request, for all agents or none. Other columns
+    are ignored. Raises ``FileNotFoundError``, or :class:`DataError` naming column, row (the first is row 0)
+    and value.
+    """
+    name = str(name_or_path)
+    if name == "paretobandit":
+        return _paretobandit()
+    path = Path(name).expanduser()
+    if path.suffix.lower() not in (".csv", ".parquet"):
+        folder = data_folder()
+        if folder is None or not (folder / "routing" / f"{name}.parquet").is_file():
+            raise FileNotFoundError(
+                f"no routing table {name!r}: give 'paretobandit', a path that ends in .csv or .parquet, or the "
+                f"name of a file $L2D_DATA_DIR/routing/{name}.parquet (L2D_DATA_DIR is {folder or 'not set'})"
+            )
+        path = folder / "routing" / f"{name}.parquet"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: a routing table in .csv or .parquet is expected there")
+    frame = read_table(path)
+    source = ROUTING_SOURCES.get(path.stem) if name in ROUTING_SOURCES else None
+    return routing_table(
+        frame,
+        name=path.stem,
+        source=source or f"{len(frame):,} prompts from {path.name}",
+        sha256=file_sha256(path),
+    )
+
+
+def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
+    """A .csv or .parquet file as it is, prompts and tasks of a csv as text; raises :class:`DataError`.
+
+    empty: cells of a csv's ``score/<agent>`` and ``cost/<agent>`` columns that are read as missing (NaN).
+    """
+    if path.suffix.lower() == ".parquet":
+        return read_parquet(path).to_pandas()
+    try:
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        if doubled := sorted({c for c in header if header.count(c) > 1}):
+            raise DataError(f"{path}: the column {doubled[0]!r} stands there {header.count(doubled[0])} times")
+        # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
+        text = {c: str for c in ("prompt", "task", "split")}
+        missing = {c: list(empty) for c in header if c.startswith(("score/", "cost/"))} if empty else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+            return pd.read_csv(
+                path, dtype=text, keep_default_na=False, na_values=missing, low_memory=False, index_col=False
+            )
+    except (
+        pd.errors.ParserError,
+        pd.errors.ParserWarning,
+        pd.errors.EmptyDataError,
+        UnicodeDecodeError,
+    ) as error:
+        raise DataError(f"{path} is not a readable UTF-8 csv file ({error})") from None
+
+
+def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = "") -> RoutingTable:
+    """Check a table in :func:`load_routing`'s layout and turn it into arrays; raises :class:`DataError`."""
+    if not len(frame):
+        raise DataError(f"{name}: the table has no rows")
+    columns = [str(c) for c in frame.columns]
+    if doubled := sorted({c for c in columns if columns.count(c) > 1}):
+        raise DataError(f"{name}: the column {doubled[0]!r} stands there more than once")
+    agents = tuple(c.removeprefix("score/") for c in columns if c.startswith("score/"))
+    if "prompt" not in columns or len(agents) < 2:
+        raise DataError(
+            f"{name}: a column 'prompt' and at least two columns 'score/<agent>' are needed; found {columns[:12]}"
+        )
+    priced = [c.removeprefix("cost/") for c in columns if c.startswith("cost/")]
+    if priced and set(priced) != set(agents):
+        odd = sorted(set(priced) ^ set(agents))[0]
+        side = "a cost but no score" if odd in priced else "a score but no cost, unlike others"
+        raise DataError(f"{name}: the agent {odd!r} has {side}; give cost/<agent> for all agents or for none")
+    return RoutingTable(
+        _text(frame, "prompt", name).tolist(),
+        frozen(np.stack([_numbers(frame, f"score/{a}", name, 1.0) for a in agents], axis=1)),
+        agents,
+        frozen(np.stack([_numbers(frame, f"cost/{a}", name, np.inf) for a in agents], axis=1)) if priced else None,
+        frozen(_text(frame, "task", name).astype(str)) if "task" in columns else None,
+        frozen(_text(frame, "split", name).astype(str)) if "split" in columns else None,
+        name,
+        source,
+        sha256,
+    )
+
+
+def _text(frame: pd.DataFrame, column: str, name: str) -> np.ndarray:
+    values = frame[column].to_numpy(dtype=object)
+    for row, value in enumerate(values):
+        if not isinstance(value, str):
+            raise DataError(f"{name}: column {column!r}, row {row}: text is expected; found {value!r}")
+    return values
+
+
+def _numbers(frame: pd.DataFrame, column: str, name: str, upper: float) -> np.ndarray:
+    values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values <= upper)))
+    if len(wrong):
+        row = int(wrong[0])
+        unit = "a score in [0, 1]" if upper == 1.0 else "a cost in dollars, finite and >= 0,"
+        more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
+        raise DataError(
+            f"{name}: column {column!r}, row {row}: {unit} is expected; found {frame[column].iloc[row]!r}{more}"
+        )
+    return values
+
+
+@functools.lru_cache(maxsize=1)
+def _paretobandit() -> RoutingTable:
+    files = {"validation": "val.jsonl", "test": "test_holdout.jsonl"}
+    contents, records = [], []
+    for split, file in files.items():
+        contents.append(read_checked(package_file("pareto_bandit", f"data/examples/{file}")))
+        for line in contents[-1].splitlines():  # of bytes: text lines would also end at U+2028
+            row = json.loads(line)
+            record = {"prompt": row["prompt"], "task": row["source"], "split": split}
+            for agent, arm in row["arms"].items():
+                record[f"score/{agent}"], record[f"cost/{agent}"] = arm["reward"], arm["cost"]
+            records.append(record)
+    source = (
+        f"{len(records):,} prompts answered by 3 LLMs, shipped with paretobandit (Apache-2.0): the scores "
+        "are rewards given by a judge model, the costs dollars per request"
+    )
+    return routing_table(pd.DataFrame(records), name="paretobandit", source=source, sha256=digest(*contents))

@@ -1,0 +1,39 @@
+"""Kernels talk over sockets of their own."""
+
+from pathlib import Path
+
+import nbval.kernel
+import zmq
+
+import nbval_sockets
+from l2d_utils.reproduce import kernels
+
+
+def test_two_kernels_of_nbval_never_share_a_socket():
+    assert nbval.kernel.KernelManager is nbval_sockets.PrivateKernelManager
+    first, second = (nbval.kernel.KernelManager(kernel_name=kernels.NAME) for _ in range(2))
+    assert first.transport == second.transport == "ipc"
+    assert Path(first.connection_file).parent != Path(second.connection_file).parent
+    folder = Path(first.connection_file).parent
+    assert folder.is_dir()
+    del first
+    assert not folder.exists()
+
+
+def test_nbval_runs_a_cell_over_private_sockets():
+    kernel = nbval.kernel.RunningKernel(kernels.NAME)
+    try:
+        kernel.await_reply(kernel.execute_cell_input("1 + 1"), timeout=60)
+        assert kernel.km.transport == "ipc" and kernel.is_alive()
+    finally:
+        kernel.stop()
+
+
+def test_a_folder_too_deep_for_a_socket_leaves_the_default():
+    deep = Path("/", "d" * zmq.IPC_PATH_MAX_LEN)
+    assert "transport" not in kernels.private_sockets(deep).KernelManager
+
+
+def test_make_test_asks_for_them():
+    makefile = Path(__file__).resolve().parents[1] / "Makefile"
+    assert "-p tests.nbval_sockets" in makefile.read_text("utf-8")

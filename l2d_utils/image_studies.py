@@ -465,10 +465,12 @@ def full_study(
 ) -> pd.DataFrame:
     """All that section 7 of notebook 06 shows for one data set, finished parts kept in `folder`; a TIDY frame.
 
-    On features: a LeNet on 10,000 rows for 6 epochs. CIFAR-10 gets every setting, the capacity study and routers from
-    pixels (a LeNet, 15 epochs on 5,000 rows); other data sets two settings on features.
+    On features: a LeNet on 10,000 rows for 6 epochs. CIFAR-10 gets every setting, two of them once more on as many
+    fresh seeds, the capacity study and routers from pixels (on 5,000 rows: a LeNet for 15 epochs, a ResNet-8 for 10);
+    other data sets two settings on features.
     """
-    lenet = functools.partial(agents.LeNet, data.images.shape[-1], size=data.images.shape[1])
+    channels = data.images.shape[-1]
+    lenet = functools.partial(agents.LeNet, channels, size=data.images.shape[1])
     features = {
         "network": lenet, "base_rows": 10_000, "pool": 10_000, "validation": 4000, "epochs": 6, "batch_size": 128,
         "cache": Path(folder) / "features",
@@ -478,18 +480,23 @@ def full_study(
     parts = [main if on_cifar else (*main[:2], CORE), *((name, size, CORE) for name, size in rest)]
     found = [image_study(data, parts, range(seeds), folder, say=say, **features)]
     if on_cifar:
+        again, fresh = [(name, size, CORE) for name, size in FULL_FRESH], range(seeds, 2 * seeds)
+        found.append(image_study(data, again, fresh, folder, study="fresh seeds", say=say, **features))
         found.append(capacity_study(data, "70/20/10", 500, range(seeds), folder, say=say, **features))
-        pixels = pixel_study(
-            data, FULL_PIXELS, range(pixel_seeds), folder, setting="70/20/10", size=5000, validation=4000,
-            network=lenet, say=say, epochs=15, batch_size=128,
-        )  # fmt: skip
-        found.append(pixels)
+        for network, epochs in ((lenet, 15), (functools.partial(agents.ResNet, 8, channels), 10)):
+            pixels = pixel_study(
+                data, FULL_PIXELS, range(pixel_seeds), folder, setting="70/20/10", size=5000, validation=4000,
+                network=network, say=say, epochs=epochs, batch_size=128,
+            )  # fmt: skip
+            found.append(pixels)
     return pd.concat(found, ignore_index=True)
 
 
-#: Further settings and training sizes on CIFAR-10, and the methods of the routers from pixels.
+#: Further settings and training sizes on CIFAR-10; those that are repeated on fresh seeds, because MILD seemed to gain
+#: there; and the methods of the routers from pixels.
 FULL_SWEEP = [
     ("generalist", 500), ("90/8/2", 500), ("90/8/2", 5000),
     ("70/20/10", 500), ("70/20/10", 5000), ("70/20/10", 10_000),
 ]  # fmt: skip
+FULL_FRESH = [("90/8/2", 500), ("90/8/2", 5000)]
 FULL_PIXELS = ["two_stage", "global_temperature", "mild", "one_vs_all", "dr_cpe_joint"]

@@ -343,6 +343,33 @@ def study(
     return records
 
 
+def each_setting(
+    methods: Sequence[str],
+    train: Sample,
+    validation: Sample,
+    test: Sample,
+    *,
+    temperatures: Sequence[float],
+    ridges: Sequence[float],
+) -> list[dict[str, Any]]:
+    """What every single setting of the methods gives, chosen or not: to look into a choice, not to make it on test.
+
+    Returns:
+        Records (study = "λ=…, ridge=…", split, method, metric, value): area on validation, as `study` has it for the
+        chosen setting, and gap_closed on test.
+    """
+    records = []
+    for method in methods:
+        for settings in settings_of(method, temperatures, ridges):
+            score = fit(method, train, **settings)
+            names = {"temperature": "λ", "l2": "ridge"}
+            about = {"study": ", ".join(f"{names[k]}={v:g}" for k, v in settings.items()), "method": method}
+            area, closed = 1 - curve(score, validation).area, gap_closed(score(test.X), *test.costs.T)
+            records.append({**about, "split": "validation", "metric": "area", "value": area})
+            records.append({**about, "split": "test", "metric": "gap_closed", "value": closed})
+    return records
+
+
 # ---------------------------------------------------------------- tables from tidy rows
 
 

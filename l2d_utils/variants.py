@@ -293,21 +293,25 @@ def score_study(
     *,
     score_rows: int,
     methods: Sequence[str] = posthoc.METHODS,
+    records: Callable[..., list[dict[str, Any]]] = posthoc.study,
     say: Callable[[str], None] = print,
     **settings: Any,
 ) -> pd.DataFrame:
     """`posthoc.study` with a fresh division of `rows` per seed: `score_rows` train the scores, the others choose.
 
     Finished seeds are kept in `folder` under `key`. settings: temperatures, ridges, rates. Returns a TIDY frame.
+    records: `posthoc.study`, or `posthoc.each_setting` (which takes no rates).
     """
     found = []
+    if records is not posthoc.study:
+        key = {**key, "records": records.__name__}
     for seed in seeds:
 
         def one(seed: int = seed) -> pd.DataFrame:
             say(f"{key}, seed {seed}")
             order = np.random.default_rng(seed).permutation(len(rows.labels))
             train, validation = rows.at(order[:score_rows]), rows.at(order[score_rows:])
-            return tidy(posthoc.study(methods, train, validation, test, **settings), seed=seed)
+            return tidy(records(methods, train, validation, test, **settings), seed=seed)
 
         what = {**key, "seed": seed, "score_rows": score_rows, "methods": list(methods), **settings}
         found.append(remember(folder, what, one))
@@ -336,7 +340,7 @@ def image_study(
         folder: finished parts are kept here; a study that was stopped goes on from there.
         home: the specialist's classes.
         base, expert, learn: what is the model's own, the expert's own, and common; see `agent_outputs`.
-        settings: of `score_study` (score_rows, temperatures, ridges, rates, ...).
+        settings: of `score_study` (score_rows, temperatures, ridges, rates, methods, records, say).
 
     Returns:
         TIDY frame with one value of `setting` per variant.

@@ -124,11 +124,16 @@ def test_the_full_study_runs_every_part_for_cifar_and_two_settings_elsewhere(mon
     assert [part[:2] for part in ran[0][1][0]] == [("70/20/10", 2000), ("generalist", 2000)]
     ran.clear()
     image_studies.full_study(dataclasses.replace(images, name="cifar10"), 10, 3, tmp_path)
-    assert [kind for kind, *_ in ran] == ["image_study", "capacity_study", "pixel_study"]
+    assert [kind for kind, *_ in ran] == ["image_study"] * 2 + ["capacity_study"] + ["pixel_study"] * 2
     parts, seeds, _ = ran[0][1]
     assert len(seeds) == 10
     assert set(image_studies.CORE) <= set(parts[0][2])
-    for _, (methods, pixel_seeds, _), how in ran[2:]:
+    again, fresh, _ = ran[1][1]
+    assert set(p[:2] for p in again) <= set(p[:2] for p in parts) and len(fresh) == 10 and not {*fresh} & {*seeds}
+    assert ran[1][2]["study"] == "fresh seeds"
+    widths = [how["network"](n_outputs=3).head.in_features for *_, how in ran[3:]]
+    assert widths == [84, 64]  # a LeNet and a ResNet-8
+    for _, (methods, pixel_seeds, _), how in ran[3:]:
         assert list(pixel_seeds) == [0, 1, 2]
         assert all(len(image_studies.PIXEL_GRID[m]) == 3 for m in methods)
         assert how["network"](n_outputs=3).head.out_features == 3

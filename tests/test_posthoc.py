@@ -133,6 +133,20 @@ def test_study_and_its_tables():
         posthoc.curve_table(frame.assign(split="validation"))
 
 
+def test_each_setting_holds_the_one_that_the_study_chose():
+    rows = np.random.default_rng(0).permutation(400)
+    parts = ROWS.at(rows[:250]), ROWS.at(rows[250:]), TEST
+    grid = {"temperatures": (1.0, 0.3), "ridges": (0.01, 0.1)}
+    chosen = results.tidy(posthoc.study(["dr_cpe_joint"], *parts, rates=(0.2,), **grid))
+    chosen = chosen[chosen["method"] == "dr_cpe_joint"].set_index("metric")["value"]
+    every = results.tidy(posthoc.each_setting(["dr_cpe_joint"], *parts, **grid))
+    every = every.pivot(index="study", columns="metric", values="value")
+    assert len(every) == 4
+    best = f"λ={chosen['chosen/temperature']:g}, ridge={chosen['chosen/l2']:g}"
+    assert every["area"].idxmax() == best
+    assert every.loc[best, "gap_closed"] == chosen["gap_closed"]
+
+
 def test_the_member_is_chosen_on_validation_and_not_on_test():
     areas = {("a", 0): (0.8, 0.1), ("b", 0): (0.7, 0.9), ("a", 1): (0.7, 0.2), ("b", 1): (0.75, 0.3)}
     rows = [

@@ -189,6 +189,10 @@ def test_the_whole_study_runs_resumes_and_is_written_down(tmp_path, monkeypatch)
     pd.testing.assert_frame_equal(frame, again)
     assert set(frame["setting"]) == {"specialist", "clean"} and set(frame["seed"]) == {0, 1}
 
+    closer = {k: v for k, v in arguments.items() if k != "rates"} | {"methods": ["diff_01"]}
+    closer = variants.image_study(data, ("clean",), (0,), tmp_path, records=posthoc.each_setting, **closer)
+    assert closer["study"].str.startswith("ridge=").all() and set(closer["metric"]) == {"area", "gap_closed"}
+
     people = HumanLabels(np.tile(labels[:320, None], 3), labels[:320], "made up", "5")
     crowd = variants.people_study(data, people, (0, 1), tmp_path, test_rows=80, prices=(0.0, 0.1), **plan)
     assert set(crowd["study"]) == {"one person", "prices", "accuracy"}

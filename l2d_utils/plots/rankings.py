@@ -155,7 +155,7 @@ def intervals(
             )
             _number_at_right(ax, y, fmt.format(row.mean))
         low, high = _span(rows["mean"], rows["low"], rows["high"])
-        ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)))
+        ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)) if len(panels) < 4 else 2)
         if percent:
             as_percent(ax.xaxis)
         _draw_references(ax, references or {}, low, high, fmt)

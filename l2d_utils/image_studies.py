@@ -158,7 +158,9 @@ def base_features(
     def compute() -> dict[str, NDArray]:
         module = _initialised(network, data.images[fit_rows], len(data.classes), random_state)
         loss = training.classification_loss(data.labels[fit_rows])
-        training.train(module, data.images[fit_rows], loss, random_state=random_state, **settings)
+        # with a cache it is part of a long study
+        progress = None if cache is None else training.progress_bar(settings["epochs"], f"{data.name}, base classifier")
+        training.train(module, data.images[fit_rows], loss, random_state=random_state, progress=progress, **settings)
         found = agents.outputs(module, data.images[out_rows])
         right = found["logits"].argmax(axis=1) == data.labels[out_rows]
         return {"features": found["features"], "accuracy": np.array(right.mean())}
@@ -404,8 +406,9 @@ def pixel_study(
     def one_run(loss: str, params: dict[str, float], lr: float, seed: int) -> pd.DataFrame:
         say(f"{data.name} from pixels, {setting}, n={size}, seed {seed}: {loss} {params or ''} lr={lr}")
         problem = problem_of(seed)
+        bar = training.progress_bar(train["epochs"], f"{how['network']}, {loss}")
         scores = train_from_pixels(
-            loss, params, data.images, problem, network=network, lr=lr, random_state=seed, **train
+            loss, params, data.images, problem, network=network, lr=lr, random_state=seed, progress=bar, **train
         )
         costs = problem.costs[problem.split.validation], problem.costs[problem.split.test]
         records = []

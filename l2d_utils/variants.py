@@ -234,8 +234,13 @@ def agent_outputs(
 
     def compute() -> dict[str, NDArray]:
         loss = training.classification_loss(training_set.labels)
-        checkpoint = None if cache is None else Path(cache) / f"{name}.pt"
-        training.train(module, images, loss, random_state=random_state, checkpoint=checkpoint, **settings)
+        kept = {}
+        if cache is not None:  # a long study
+            kept = {
+                "checkpoint": Path(cache) / f"{name}.pt",
+                "progress": training.progress_bar(settings["epochs"], name),
+            }
+        training.train(module, images, loss, random_state=random_state, **kept, **settings)
         dtype = next(module.parameters()).numpy(force=True).dtype
         return {what: a.astype(dtype) for what, a in agents.outputs(module, data.images[out_rows]).items()}
 

@@ -13,7 +13,7 @@ author = PROJECT["authors"][0]["name"]
 copyright = author
 language = "en"
 extensions = ["myst_nb", "sphinx.ext.mathjax", "chapters"]
-exclude_patterns = []
+exclude_patterns = ["figures"]  # pictures and tables, and what runs of chapter 09 leave there: no pages
 
 # Stored outputs only.
 nb_execution_mode = "off"

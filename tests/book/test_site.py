@@ -1,6 +1,7 @@
 """The site as files: complete, self-contained, every link and every figure accounted for."""
 
 import re
+import runpy
 import tomllib
 from html.parser import HTMLParser
 from importlib import metadata
@@ -11,6 +12,7 @@ import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from sphinx.project import Project
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -127,3 +129,13 @@ def test_the_lock_is_what_is_installed_and_closed():
             for needed in map(Requirement, metadata.requires(name) or []):
                 if needed.marker is None or needed.marker.evaluate({"extra": ""}):
                     assert canonicalize_name(needed.name) in locked, f"{name} needs {needed}"
+
+
+def test_what_a_run_leaves_in_figures_is_no_page(tmp_path):
+    for name in ("index.md", "figures/09_router/card.md"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# A page")
+    patterns = runpy.run_path(str(ROOT / "book" / "conf.py"))["exclude_patterns"]
+    assert Project(tmp_path, {".md": "markdown"}).discover(patterns) == {"index"}
+    assert len(Project(tmp_path, {".md": "markdown"}).discover()) == 2

@@ -3,13 +3,17 @@
 A run is a small notebook with about half a second of work in a kernel of its own, far shorter than the book's, so that
 whatever the sweep adds weighs more here. Bare papermill is a loop in one process; two such loops side by side, each
 with half of the runs, say how much faster than one this machine can be at all (processors that share a core cannot
-be twice as fast). Every figure is the wall time of a whole command, its start included.
+be twice as fast). Every figure is the time of a whole command, its start included. The commands take turns of one
+second, the others stopped meanwhile, so that a machine whose speed drifts is as fast for one as for another.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +21,7 @@ import time
 from pathlib import Path
 
 import nbformat
+import psutil
 from nbformat.v4 import new_code_cell, new_notebook
 from timing import report
 
@@ -43,50 +48,87 @@ for seed in range(first, last, step):
     )"""
 
 
-def wait_for(commands: list[list[str]]) -> float:
-    """Seconds until all of these commands, started together, have ended well."""
+def send(processes: list[subprocess.Popen], number: signal.Signals) -> None:
+    """Send a signal to these processes and all that they started, until nothing is left that did not get it."""
+    reached: set[int] = set()
+    while True:
+        family = {process.pid for process in processes}
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                family |= {child.pid for child in psutil.Process(process.pid).children(recursive=True)}
+        if family <= reached:
+            return
+        for pid in family - reached:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        reached |= family
+
+
+def run_in_turns(commands: dict[str, list[list[str]]], *, turn: float = 1.0) -> dict[str, float]:
+    """Seconds that each group of commands ran, all of it side by side, while the other groups were stopped."""
+    seconds = dict.fromkeys(commands, 0.0)
+    running: dict[str, list[subprocess.Popen]] = {}
+    unfinished = list(commands)
     with tempfile.TemporaryFile() as said:
-        start = time.perf_counter()
-        for process in [subprocess.Popen(command, stdout=said, stderr=said) for command in commands]:
-            if process.wait():
-                said.seek(0)
-                raise SystemExit(said.read().decode(errors="replace"))
-        return time.perf_counter() - start
+        try:
+            while unfinished:
+                for name in list(unfinished):
+                    start = time.perf_counter()
+                    if name in running:
+                        send(running[name], signal.SIGCONT)
+                    else:
+                        running[name] = [subprocess.Popen(c, stdout=said, stderr=said) for c in commands[name]]
+                    while time.perf_counter() - start < turn:
+                        codes = [process.poll() for process in running[name]]
+                        if any(codes):
+                            said.seek(0)
+                            raise SystemExit(said.read().decode(errors="replace"))
+                        if None not in codes:
+                            unfinished.remove(name)
+                            break
+                        time.sleep(0.01)
+                    else:
+                        send(running[name], signal.SIGSTOP)
+                    seconds[name] += time.perf_counter() - start
+        finally:
+            for name in unfinished:
+                send(running.get(name, []), signal.SIGKILL)
+    return seconds
 
 
-def bare(folder: Path, runs: int, count: int) -> float:
-    notebook, out = folder / "notebooks" / "00_work.ipynb", folder / f"bare{count}"
+def bare(notebooks: Path, out: Path, runs: int, count: int) -> list[list[str]]:
     loops = [[str(first), str(runs), str(count)] for first in range(count)]
-    return wait_for([[sys.executable, "-c", BARE, str(notebook), str(out), *loop] for loop in loops])
+    return [[sys.executable, "-c", BARE, str(notebooks / "00_work.ipynb"), str(out), *loop] for loop in loops]
 
 
-def swept(folder: Path, runs: int, count: int) -> float:
-    grid = folder / "grid.yaml"
+def swept(notebooks: Path, out: Path, runs: int, count: int) -> list[list[str]]:
+    out.mkdir()
+    grid = out / "grid.yaml"
     grid.write_text(json.dumps([{"notebooks": ["00"], "parameters": {"SEED": list(range(runs))}}]))
-    command = [sys.executable, "-m", "l2d_utils.reproduce", "sweep", str(grid), "--folder", str(folder / "notebooks")]
-    return wait_for([[*command, "--out", str(folder / f"sweep{count}"), "--workers", str(count)]])
+    command = [sys.executable, "-m", "l2d_utils.reproduce", "sweep", str(grid), "--folder", str(notebooks)]
+    return [[*command, "--out", str(out), "--workers", str(count)]]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=60)
-    parser.add_argument("--keep", type=Path, help="JSON file of times: what stands in it is not measured again")
-    arguments = parser.parse_args()
-    keep = arguments.keep
-    times = json.loads(keep.read_text()) if keep and keep.exists() else {}
-    for name, measure, count in (("bare1", bare, 1), ("sweep1", swept, 1), ("sweep2", swept, 2), ("bare2", bare, 2)):
-        if name in times:
-            continue
-        with tempfile.TemporaryDirectory() as temporary:
-            (Path(temporary) / "notebooks").mkdir()
-            parameters = new_code_cell('SEED = 0\nOUT = "."', metadata={"tags": ["parameters"]})
-            kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-            notebook = new_notebook(cells=[parameters, new_code_cell(WORK)], metadata={"kernelspec": kernel})
-            nbformat.write(notebook, Path(temporary) / "notebooks" / "00_work.ipynb")
-            times[name] = measure(Path(temporary), arguments.runs, count)
-        if keep:
-            keep.write_text(json.dumps(times))
-    print(f"  ({', '.join(f'{name} {seconds:.1f} s' for name, seconds in times.items())}; {arguments.runs} runs)")
+    runs = parser.parse_args().runs
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        notebooks = folder / "notebooks"
+        notebooks.mkdir()
+        parameters = new_code_cell('SEED = 0\nOUT = "."', metadata={"tags": ["parameters"]})
+        kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        notebook = new_notebook(cells=[parameters, new_code_cell(WORK)], metadata={"kernelspec": kernel})
+        nbformat.write(notebook, notebooks / "00_work.ipynb")
+        kinds = {"bare": bare, "sweep": swept}
+        commands = {
+            f"{name}{count}": make(notebooks, folder / f"{name}{count}", runs, count)
+            for name, make in kinds.items()
+            for count in (1, 2)
+        }
+        times = run_in_turns(commands)
+    print(f"  ({', '.join(f'{name} {seconds:.1f} s' for name, seconds in times.items())}; {runs} runs)")
     report("time of a sweep with one worker against bare papermill", times["sweep1"] / times["bare1"], 1.1)
     report("throughput of two workers against one", times["sweep1"] / times["sweep2"], 1.7)
     report("  two bare papermill loops against one: the machine's limit", times["bare1"] / times["bare2"], 1.7)

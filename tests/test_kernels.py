@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import nbclient
+import nbformat
 import nbval.kernel
 import zmq
 
@@ -27,6 +29,13 @@ def test_nbval_runs_a_cell_over_private_sockets():
         assert kernel.km.transport == "ipc" and kernel.is_alive()
     finally:
         kernel.stop()
+
+
+def test_output_may_come_late(tmp_path):
+    """A machine that stalls for some seconds between a cell's reply and its last output fails no run."""
+    with kernels.settings(tmp_path / "log", kernels.Kill()) as options:
+        client = nbclient.NotebookClient(nbformat.v4.new_notebook(), **options)
+    assert client.iopub_timeout == kernels.LATE >= 60
 
 
 def test_a_folder_too_deep_for_a_socket_leaves_the_default():

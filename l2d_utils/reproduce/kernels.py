@@ -15,6 +15,7 @@ from jupyter_client.manager import AsyncKernelManager
 from traitlets.config import Config
 
 NAME = "python3"
+LATE = 60  # seconds; the default, 4, fails a cell, or drops what it printed, when the machine stalls at its end
 
 
 def peak_bytes(pid: int) -> int | None:
@@ -97,4 +98,5 @@ def settings(log: Path, kill: Kill, peak: Callable[[int], None] = lambda size: N
             return await super().shutdown_kernel(*args, **options)
 
     with tempfile.TemporaryDirectory(prefix="l2d-") as folder:
-        yield {"kernel_name": NAME, "kernel_manager_class": Manager, "config": private_sockets(Path(folder))}
+        config = private_sockets(Path(folder))
+        yield {"kernel_name": NAME, "kernel_manager_class": Manager, "config": config, "iopub_timeout": LATE}

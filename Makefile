@@ -50,6 +50,7 @@ test: $(STAMP)  ## Unit and property tests, then every stored notebook output ag
 
 lint: $(STAMP)  ## ruff on code and notebooks
 	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check l2d_utils tests benchmarks book
 
 lab: $(STAMP)  ## JupyterLab on this machine only
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 notebooks

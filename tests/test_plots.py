@@ -79,9 +79,7 @@ def cells(n: int) -> pd.DataFrame:
 def dollar_points(n: int) -> pd.DataFrame:
     dollars = np.geomspace(0.1, 10, 5)
     parts = [
-        pd.DataFrame(
-            {"method": name, "dollars": dollars, "accuracy": 0.5 + 0.1 * np.log10(dollars) + k / 100}
-        )
+        pd.DataFrame({"method": name, "dollars": dollars, "accuracy": 0.5 + 0.1 * np.log10(dollars) + k / 100})
         for k, name in enumerate(METHODS[:n])
     ]
     return pd.concat(parts)
@@ -262,9 +260,7 @@ def test_a_difference_is_filled_exactly_when_its_interval_excludes_zero():
     fig = plots.paired_differences(frame, "loss", baseline="plug_in")
     dots = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "", None)]
     assert len(dots) == len(frame)
-    filled = {
-        round(float(d.get_xdata()[0]), 9): d.get_markerfacecolor() == d.get_markeredgecolor() for d in dots
-    }
+    filled = {round(float(d.get_xdata()[0]), 9): d.get_markerfacecolor() == d.get_markeredgecolor() for d in dots}
     for row in frame.itertuples():
         assert filled[round(row.mean, 9)] == (row.low > 0 or row.high < 0)
     assert 0 < sum(filled.values()) < len(frame)
@@ -315,9 +311,7 @@ def test_labels_beside_lines_cover_neither_each_other_nor_leave_the_axes():
 
 def test_the_reference_of_loglog_has_the_slope_asked_for():
     fig = plots.loglog(errors(2))
-    dashed = next(
-        line for line in fig.axes[0].lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 2
-    )
+    dashed = next(line for line in fig.axes[0].lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 2)
     x, y = np.log(dashed.get_xdata()), np.log(dashed.get_ydata())
     assert np.diff(y)[0] / np.diff(x)[0] == pytest.approx(-0.5)
 

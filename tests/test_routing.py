@@ -322,11 +322,7 @@ def test_with_zero_one_costs_the_scores_are_a_monotone_map_of_the_neighbours_err
     """exp(−c/λ) = 1 − κc: so every temperature orders the agents alike."""
     problem = make_problem()
     wrong = (problem.costs > 0.5).astype(float)
-    errors = (
-        -PlugInRouter(regressor=KNeighborsRegressor(9))
-        .fit(problem.X, wrong)
-        .decision_function(problem.X)
-    )
+    errors = -PlugInRouter(regressor=KNeighborsRegressor(9)).fit(problem.X, wrong).decision_function(problem.X)
     for temperature in (0.2, 1.0, 50.0):
         scores = neighbours.NeighbourRouter(9, temperature).fit(problem.X, wrong).decision_function(problem.X)
         np.testing.assert_allclose(np.exp(scores), np.maximum(1 + np.expm1(-1 / temperature) * errors, 0), atol=1e-12)

@@ -44,9 +44,7 @@ def _line_styles(values: pd.Series) -> dict[object, MethodStyle]:
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
         return method_styles(names)
     names.sort()
-    return {
-        name: MethodStyle(to_hex(RAMP(0.85 * i / max(1, len(names) - 1))), "") for i, name in enumerate(names)
-    }
+    return {name: MethodStyle(to_hex(RAMP(0.85 * i / max(1, len(names) - 1))), "") for i, name in enumerate(names)}
 
 
 def _shown(name: object) -> str:
@@ -219,9 +217,7 @@ def lines(
         ax.set_title(plain(name))
         ax.set_xscale(xscale)
         ax.set_yscale(yscale)
-        _draw_lines(
-            ax, rows, x, y, hue, styles, low=low, high=high, references=references, step=step, markers=markers
-        )
+        _draw_lines(ax, rows, x, y, hue, styles, low=low, high=high, references=references, step=step, markers=markers)
         for text, at in (verticals or {}).items():
             ax.axvline(at, color=MUTED, linewidth=1.2, linestyle=":")
             ax.annotate(
@@ -310,9 +306,7 @@ def loglog(
     for column in ("n", "error", "low", "high"):
         bad = np.flatnonzero(frame[column] <= 0)
         if bad.size:
-            raise ValueError(
-                f"frame: column {column!r} has {frame[column][bad[0]]} in row {bad[0]}, must be > 0"
-            )
+            raise ValueError(f"frame: column {column!r} has {frame[column][bad[0]]} in row {bad[0]}, must be > 0")
     styles = method_styles(list(frame["method"].unique()))
     n = np.array([frame["n"].min(), frame["n"].max()])
     start = frame.loc[frame["n"] == n[0], "error"].max() * 1.35
@@ -405,8 +399,7 @@ def frontier(
     handles.append(Line2D([], [], label="one agent alone", **alone))
     fig.legend(handles=handles, loc="outside right upper", alignment="left")
     tracks = [
-        frame[frame["method"] == name].sort_values("dollars")[["dollars", "accuracy"]].to_numpy()
-        for name in styles
+        frame[frame["method"] == name].sort_values("dollars")[["dollars", "accuracy"]].to_numpy() for name in styles
     ]
     ax.set_xlim(ax.get_xlim())
     ax.set_ylim(ax.get_ylim())

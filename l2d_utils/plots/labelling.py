@@ -43,9 +43,7 @@ def _distance(dots: np.ndarray, low: np.ndarray, high: np.ndarray) -> float:
     return float(np.hypot(*np.maximum(np.maximum(low - dots, dots - high), 0).T).min())
 
 
-def place_labels(
-    ax: Axes, labels: Sequence[Label], obstacles: Sequence[np.ndarray], pushes: Sequence[float]
-) -> int:
+def place_labels(ax: Axes, labels: Sequence[Label], obstacles: Sequence[np.ndarray], pushes: Sequence[float]) -> int:
     """Write each label beside one of its anchors, inside the axes; return how many had to cover something.
 
     obstacles: polylines (m, 2) in data units that no label may cover. pushes: distances from the anchor that

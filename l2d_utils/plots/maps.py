@@ -125,9 +125,7 @@ def heatmap(
         ax.set_visible(False)
     axes = axes[: len(panels)]
     for k, (ax, (name, part)) in enumerate(zip(axes, panels, strict=True)):
-        table = (
-            part.pivot(index=rows, columns=cols, values=value).reindex(index=down, columns=across).to_numpy()
-        )
+        table = part.pivot(index=rows, columns=cols, values=value).reindex(index=down, columns=across).to_numpy()
         limits = {"norm": norm} if norm else {"vmin": low, "vmax": high}
         texts = np.vectorize(lambda v: _cell_text(v, fmt), otypes=[str])(table)
         seaborn.heatmap(
@@ -231,9 +229,7 @@ def _draw_regions(
             continue
         for k in np.unique(grid[grid >= 0])[1:]:
             drawn.append(
-                ax.contour(
-                    x, y, np.ma.masked_where(grid < 0, grid >= k).astype(float), [0.5], zorder=2, **style
-                )
+                ax.contour(x, y, np.ma.masked_where(grid < 0, grid >= k).astype(float), [0.5], zorder=2, **style)
             )
     crossed = np.zeros(winners.shape, dtype=bool)  # where the dashed borders run: no place for a name
     if bayes is not None:
@@ -261,9 +257,7 @@ def _draw_regions(
     return drawn
 
 
-def _panel_figure(
-    decide: Mapping[str, Decide], title: str | None, aspect: float
-) -> tuple[Figure, list[Axes]]:
+def _panel_figure(decide: Mapping[str, Decide], title: str | None, aspect: float) -> tuple[Figure, list[Axes]]:
     """One panel per rule, three a row; `aspect` is height over width of a panel."""
     if not isinstance(decide, Mapping) or not decide:
         raise ValueError("decide: expected a non-empty mapping of panel title -> callable")
@@ -368,9 +362,7 @@ def plane_regions(
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise ValueError(f"points: expected shape (n, 2) with n >= 1, found {points.shape}")
     best = _winners("best", lambda _: best, points, len(labels))
-    fig, axes = _panel_figure(
-        decide, title, aspect=min(1.2, max(0.6, (ylim[1] - ylim[0]) / (xlim[1] - xlim[0])))
-    )
+    fig, axes = _panel_figure(decide, title, aspect=min(1.2, max(0.6, (ylim[1] - ylim[0]) / (xlim[1] - xlim[0]))))
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     shape = (resolution, resolution)

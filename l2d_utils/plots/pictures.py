@@ -33,9 +33,7 @@ def _as_images(name: str, images: np.ndarray) -> np.ndarray:
     if images.ndim == 4 and images.shape[-1] == 1:
         images = images[..., 0]
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3) or not images.size:
-        raise ValueError(
-            f"{name}: expected shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), found {images.shape}"
-        )
+        raise ValueError(f"{name}: expected shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), found {images.shape}")
     if images.dtype != np.uint8 and not ((images >= 0) & (images <= 1)).all():
         raise ValueError(f"{name}: expected uint8, or floats from 0 to 1")
     return images
@@ -131,9 +129,7 @@ def density_bars(
     ratios = np.concatenate([(q / p)[q > 0] for q in ideals.values()])
     reach = max(1.25 * np.exp(np.abs(np.log(ratios)).max()), 1.5)
     below.set_ylim(1 / reach, reach)
-    ticks = [
-        t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if 1 / reach <= t <= reach
-    ]
+    ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if 1 / reach <= t <= reach]
     if reach < 2.2:
         ticks = [t for t in (0.5, 0.7, 1, 1.4, 2) if 1 / reach <= t <= reach]
     if reach <= 100:
@@ -231,9 +227,7 @@ def router_diagram(
         for i, image in enumerate(images):
             row, column = divmod(i, across)
             x0, y0 = left[0] + 0.1 + column * step, middle + side / 2 - 0.1 - (row + 1) * step
-            thumb = ax.inset_axes(
-                [x0 + 0.03, y0 + 0.03, step - 0.06, step - 0.06], transform=ax.transData, zorder=4
-            )
+            thumb = ax.inset_axes([x0 + 0.03, y0 + 0.03, step - 0.06, step - 0.06], transform=ax.transData, zorder=4)
             thumb.imshow(image, interpolation="nearest", **_gray_range(images))
             thumb.axis("off")
         write(left[0] + left[1] / 2, middle - side / 2 - 0.2, input_label)

@@ -140,9 +140,7 @@ def intervals(
         ax.set_title(plain(name))
         for row in rows.itertuples():
             y, style = order.index(row.method), styles[row.method]
-            ax.plot(
-                [row.low, row.high], [y, y], color=style.color, linewidth=3, alpha=0.55, solid_capstyle="butt"
-            )
+            ax.plot([row.low, row.high], [y, y], color=style.color, linewidth=3, alpha=0.55, solid_capstyle="butt")
             ax.plot(
                 [row.mean],
                 [y],
@@ -197,9 +195,7 @@ def paired_differences(
         decided = row.low > 0 or row.high < 0
         # Markers made of strokes cannot be filled or left open, so every row takes a filled shape here.
         marker = "o" if style.marker in "|_x" else style.marker
-        ax.plot(
-            [row.low, row.high], [y, y], color=style.color, linewidth=2.2, solid_capstyle="butt", zorder=2
-        )
+        ax.plot([row.low, row.high], [y, y], color=style.color, linewidth=2.2, solid_capstyle="butt", zorder=2)
         ax.plot(
             [row.mean],
             [y],
@@ -251,9 +247,7 @@ def shares(
     grid_rows = -(-len(agents) // columns)
     fig = new_figure(0.75 + grid_rows * (0.6 + 0.8 * ROW * (len(order) + 0.6)), title)
     axes = fig.subplots(grid_rows, columns, squeeze=False, sharex=True).ravel()
-    top = min(
-        1.0, 1.25 * max([frame["share"].max(), frame["high"].max(), *(ideal or {}).values()], default=1.0)
-    )
+    top = min(1.0, 1.25 * max([frame["share"].max(), frame["high"].max(), *(ideal or {}).values()], default=1.0))
     for k, ax in enumerate(axes):
         if k >= len(agents):
             ax.set_visible(False)
@@ -272,9 +266,7 @@ def shares(
                     color=readable(color),
                     linewidth=1.6,
                 )
-            beyond = max(
-                ends[y], target if target is not None and values[y] <= target < values[y] + 0.3 * top else 0
-            )
+            beyond = max(ends[y], target if target is not None and values[y] <= target < values[y] + 0.3 * top else 0)
             ax.annotate(
                 f"{values[y]:.0%}",
                 (beyond, y),

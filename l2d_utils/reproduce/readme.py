@@ -1,9 +1,9 @@
 """The generated parts of README.md, between `<!-- generated:KIND ... -->` and `<!-- /generated -->`.
 
-    chapters                                    the table of notebooks
-    clone                                       the commands to get and run the book
-    ledger                                      the claims ledger: counts, figure and table
-    number FILE.csv column=entry ... [format]   mean of `value` over the rows of a tidy table, e.g. over seeds
+chapters                                    the table of notebooks
+clone                                       the commands to get and run the book
+ledger                                      the claims ledger: counts, figure and table
+number FILE.csv column=entry ... [format]   mean of `value` over the rows of a tidy table, e.g. over seeds
 """
 
 from __future__ import annotations

@@ -251,8 +251,11 @@ def test_the_stored_ledger_is_up_to_date(own):
     pd.testing.assert_frame_equal(_stored(ledger.FIGURES), own[0].astype(str), check_dtype=False, obj="ledger")
 
 
-def test_readme_shows_the_ledger():
-    assert "<!-- generated:ledger -->" in (notebooks.ROOT / "README.md").read_text("utf-8")
+def test_readme_shows_the_ledger_and_why_a_claim_is_not_tested():
+    text = (notebooks.ROOT / "README.md").read_text("utf-8")
+    assert "<!-- generated:ledger -->" in text
+    for row in (line for line in text.splitlines() if f"| {ledger.NOT_TESTABLE} |" in line):
+        assert row.split("|")[3].strip().endswith(".")
 
 
 @pytest.fixture

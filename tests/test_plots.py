@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from l2d_utils import plots
 from l2d_utils.losses import PRESETS
+from l2d_utils.plots import style
 
 METHODS = [
     "two_stage",
@@ -264,6 +265,19 @@ def test_a_difference_is_filled_exactly_when_its_interval_excludes_zero():
     for row in frame.itertuples():
         assert filled[round(row.mean, 9)] == (row.low > 0 or row.high < 0)
     assert 0 < sum(filled.values()) < len(frame)
+
+
+@pytest.mark.parametrize(
+    ("value", "fmt", "text"),
+    [
+        (-0.0004, "{:+.3f}", "0.000"),
+        (-0.0004, "{:+.4f}", "−0.0004"),
+        (1e-9, "{:+.2f}", "0.00"),
+        (0.2, "{:+.1f}", "+0.2"),
+    ],
+)
+def test_what_is_rounded_to_zero_has_no_sign(value, fmt, text):
+    assert style.signed_text(value, fmt) == text
 
 
 def test_shares_draw_one_bar_per_method_and_agent():

@@ -235,7 +235,10 @@ def test_figures_without_a_description_get_words(tmp_path):
 
 def _readme_root(tmp_path):
     (tmp_path / "notebooks").mkdir()
-    nbformat.write(toy.notebook(), tmp_path / "notebooks" / "00_toy.ipynb")
+    first = toy.notebook(
+        title="# 00 · Toy\n\nA toy.\n\n| chapter | question |\n|---|---|\n| **00** Toy | Does it run? |"
+    )
+    nbformat.write(first, tmp_path / "notebooks" / "00_toy.ipynb")
     (tmp_path / "pyproject.toml").write_text((notebooks.ROOT / "pyproject.toml").read_text("utf-8"))
     return tmp_path
 
@@ -252,9 +255,16 @@ def test_readme_parts_are_generated_from_tables(tmp_path, monkeypatch):
     )
     new = readme.render(text, root)
     assert ".2f -->0.15<!-- /generated --> typed" in new
-    assert "| 00 | [Toy](notebooks/00_toy.ipynb) | A toy for the tests. | about 40 s | [Colab](https" in new
+    assert "| 00 | [Toy](notebooks/00_toy.ipynb) | Does it run? | about 40 s | [Colab](https" in new
     assert "git clone https://" in new
     assert readme.render(new, root) == new
+
+
+def test_a_chapter_that_the_map_lacks_is_an_error(tmp_path):
+    root = _readme_root(tmp_path)
+    nbformat.write(toy.notebook(title="# 01 · New"), root / "notebooks" / "01_new.ipynb")
+    with pytest.raises(UsageError, match="lacks 01_new"):
+        readme.render("<!-- generated:chapters --><!-- /generated -->", root)
 
 
 @pytest.mark.parametrize(

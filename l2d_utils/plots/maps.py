@@ -31,6 +31,7 @@ from l2d_utils.plots.style import (
     panel_grid,
     plain,
     readable,
+    signed_text,
     styled,
     tint,
 )
@@ -54,11 +55,11 @@ Decide = Callable[[np.ndarray], np.ndarray]
 
 def _cell_text(value: float, fmt: str) -> str:
     """Short text of a cell: no leading zero, a real minus sign."""
-    text = fmt.format(value)
-    for sign in ("", "+", "-"):
+    text = signed_text(value, fmt)
+    for sign in ("", "+", "−"):
         if text.startswith(sign + "0."):
             text = sign + text[len(sign) + 1 :]
-    return text.replace("-", "−")
+    return text
 
 
 def _level(value: object) -> str:
@@ -346,6 +347,8 @@ def plane_regions(
     xlim: tuple[float, float],
     ylim: tuple[float, float],
     bayes: Decide | None = None,
+    border: str = "Bayes rule's borders",
+    meaning: str = "area: routed to;  point: best served by",
     xlabel: str = "feature 1",
     ylabel: str = "feature 2",
     resolution: int = 300,
@@ -355,8 +358,8 @@ def plane_regions(
 
     decide: panel title -> callable from points (m, 2) to winners (m,) in 0..K-1. points: (n, 2) examples.
     best: (n,) integers, the agent that each example had best gone to (gives colour and marker). labels: the K
-    agents' names. bayes: a rule whose borders are overlaid, dashed. Raises ValueError for no rule, shapes
-    that do not match, no example, or integers outside 0..K-1.
+    agents' names. bayes: a rule whose borders are overlaid, dashed; border: its name in the legend. meaning: the
+    legend's title. Raises ValueError for no rule, shapes that do not match, no example, or integers outside 0..K-1.
     """
     points, best = np.asarray(points, dtype=np.float64), np.asarray(best)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
@@ -401,13 +404,13 @@ def plane_regions(
     names = [plain(label) for label in labels]
     if bayes is not None:
         handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1.8))
-        names.append("Bayes rule's borders")
+        names.append(border)
     fig.legend(
         handles,
         names,
         loc="outside lower center",
         ncols=min(5, len(names)),
-        title="area: routed to;  point: best served by",
+        title=meaning,
         handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
     )
     return fig

@@ -22,6 +22,7 @@ from l2d_utils.plots.style import (
     new_figure,
     plain,
     readable,
+    signed_text,
     styled,
     tint,
 )
@@ -149,9 +150,8 @@ def intervals(
                 markersize=8,
                 linestyle="none",
                 markeredgewidth=2 if style.marker in "|_x" else 0.8,
-                markeredgecolor=style.color if style.marker in "|_x" else FACE,
             )
-            _number_at_right(ax, y, fmt.format(row.mean))
+            _number_at_right(ax, y, signed_text(row.mean, fmt))
         low, high = _span(rows["mean"], rows["low"], rows["high"])
         ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)) if len(panels) < 4 else 2)
         if percent:
@@ -187,6 +187,7 @@ def paired_differences(
     ax = fig.subplots()
     _method_axis(ax, order, first=True)
     reach = 1.12 * max(float(frame[["mean", "low", "high"]].abs().to_numpy().max()), 1e-12)
+    fmt = "{:+.3f}" if reach > 0.1 else "{:+.4f}"
     good = (-reach, 0) if better == "lower" else (0, reach)
     ax.axvspan(*good, color=tint("#009E73"), alpha=0.28, zorder=0, linewidth=0)
     ax.axvline(0, color=INK, linewidth=1.2, zorder=1)
@@ -207,7 +208,7 @@ def paired_differences(
             linestyle="none",
             zorder=3,
         )
-        _number_at_right(ax, y, f"{row.mean:+.3f}".replace("-", "−"), bold=decided)
+        _number_at_right(ax, y, signed_text(row.mean, fmt), bold=decided)
     ax.set_xlim(-reach, reach)
     ax.set_xlabel(f"{value}, minus {method_label(baseline)}\nfilled: the 95 % interval excludes 0")
     left, right = ("better", "worse") if better == "lower" else ("worse", "better")

@@ -187,6 +187,12 @@ def number_text(value: float) -> str:
     return f"{round(value, 9):.4g}".replace("-", "−")
 
 
+def signed_text(value: float, fmt: str) -> str:
+    """A number in a format such as "{:+.3f}": a real minus sign, and no sign before what is rounded to zero."""
+    text = fmt.format(value)
+    return (text if any(digit in text for digit in "123456789") else text.lstrip("+-")).replace("-", "−")
+
+
 def panel_grid(n: int) -> tuple[int, int]:
     """Rows and columns for n panels on a page."""
     columns = 2 if n == 4 else min(n, 3)

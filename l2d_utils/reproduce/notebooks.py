@@ -81,10 +81,14 @@ def parameters(nb, name: str) -> dict[str, Any]:
     return found
 
 
-def title_and_summary(nb) -> tuple[str, str]:
-    """Title of cell 0 without the number, and the first two sentences of its first paragraph that is no badge."""
-    first, _, rest = nb.cells[0].source.partition("\n")
-    title = first.lstrip("# ").split("·", 1)[-1].strip()
-    paragraphs = (" ".join(part.split()) for part in rest.split("\n\n"))
-    opening = next((part for part in paragraphs if part and not part.startswith(("[![", "#"))), "")
-    return title, " ".join(re.split(r"(?<=[.?!]) ", opening)[:2])
+def title(nb) -> str:
+    """The title in cell 0, without the number."""
+    return nb.cells[0].source.partition("\n")[0].lstrip("# ").split("·", 1)[-1].strip()
+
+
+def questions(nb) -> dict[str, str]:
+    """The question of each chapter, by its number: rows `| [01 Title](file) | question |` of the map of the book."""
+    row = re.compile(r"^\| *(?:\*\*|\[)?(\d\d)\b[^|]*\|([^|]+)\| *$", re.M)
+    return {
+        number: text.strip() for c in nb.cells if c.cell_type == "markdown" for number, text in row.findall(c.source)
+    }

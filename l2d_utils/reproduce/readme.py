@@ -1,6 +1,6 @@
 """The generated parts of README.md, between `<!-- generated:KIND ... -->` and `<!-- /generated -->`.
 
-chapters                                    the table of notebooks
+chapters                                    the table of notebooks, with the questions of the first one's map
 clone                                       the commands to get and run the book
 ledger                                      the claims ledger: counts, figure and table
 number FILE.csv column=entry ... [format]   mean of `value` over the rows of a tidy table, e.g. over seeds
@@ -34,15 +34,19 @@ def render(text: str, root: Path = ROOT) -> str:
 
 def _chapters(root: Path, arguments: list[str]) -> str:
     where, times = badges.address(root), badges.run_times(root / "figures")
-    lines = ["| | Chapter | What it does | Run time | Open |", "|---|---|---|---|---|"]
-    for path in notebooks.find(root / "notebooks"):
-        title, summary = notebooks.title_and_summary(notebooks.read(path))
+    books = {path: notebooks.read(path) for path in notebooks.find(root / "notebooks")}
+    map_of_the_book = notebooks.questions(next(iter(books.values())))
+    lines = ["| | Chapter | The question it answers | Run time | Open |", "|---|---|---|---|---|"]
+    for path, nb in books.items():
+        question = map_of_the_book.get(path.stem[:2])
+        if question is None:
+            raise UsageError(f"README: the map of the book in its first notebook lacks {path.stem}")
         colab, binder = badges.links(path.stem, where)
         time = badges.about(times[path.stem]) if path.stem in times else ""
         cells = [
             path.stem[:2],
-            f"[{title}](notebooks/{path.name})",
-            summary.replace("|", r"\|"),
+            f"[{notebooks.title(nb)}](notebooks/{path.name})",
+            question,
             time,
             f"[Colab]({colab}) · [Binder]({binder})",
         ]
@@ -58,7 +62,10 @@ def _clone(root: Path, arguments: list[str]) -> str:
 
 def _ledger(root: Path, arguments: list[str]) -> str:
     figures, chapters = root / "figures", {p.stem[:2]: p.name for p in notebooks.find(root / "notebooks")}
-    found, _ = ledger.judge(ledger.read(root / "notebooks" / ledger.CLAIMS.name), [figures])
+    claims = ledger.read(root / "notebooks" / ledger.CLAIMS.name)
+    found, _ = ledger.judge(claims, [figures])
+    untested = [claim for claim in claims if claim.not_testable]
+    why_not = {claim.id: claim.not_testable.partition(". ")[0].rstrip(".") + "." for claim in untested}
     picture = f"{ledger.PICTURE}.png"
     lines = [
         ledger.counts_text(found), "", _controls(figures), "",
@@ -71,7 +78,7 @@ def _ledger(root: Path, arguments: list[str]) -> str:
             name = chapters.get(row["notebook"])
             chapter = f"[{row['notebook']}](notebooks/{name})" if name else row["notebook"]
             wanted = ": ".join(part for part in (row["quantity"], row["test"]) if part)
-            cells = [row["title"], wanted, row["measured"], row["verdict"], chapter]
+            cells = [row["title"], wanted, why_not.get(row["id"], row["measured"]), row["verdict"], chapter]
             lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n" + "\n".join(lines) + "\n"
 

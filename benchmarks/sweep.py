@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import IO
 
 import nbformat
 import psutil
@@ -64,6 +65,20 @@ def send(processes: list[subprocess.Popen], number: signal.Signals) -> None:
         reached |= family
 
 
+def ended_within(seconds: float, processes: list[subprocess.Popen], said: IO[bytes]) -> bool:
+    """Whether all of them ended well within this time. Raises SystemExit with what was said when one failed."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        codes = [process.poll() for process in processes]
+        if any(codes):
+            said.seek(0)
+            raise SystemExit(said.read().decode(errors="replace"))
+        if None not in codes:
+            return True
+        time.sleep(0.01)
+    return False
+
+
 def run_in_turns(commands: dict[str, list[list[str]]], *, turn: float = 1.0) -> dict[str, float]:
     """Seconds that each group of commands ran, all of it side by side, while the other groups were stopped."""
     seconds = dict.fromkeys(commands, 0.0)
@@ -78,15 +93,8 @@ def run_in_turns(commands: dict[str, list[list[str]]], *, turn: float = 1.0) -> 
                         send(running[name], signal.SIGCONT)
                     else:
                         running[name] = [subprocess.Popen(c, stdout=said, stderr=said) for c in commands[name]]
-                    while time.perf_counter() - start < turn:
-                        codes = [process.poll() for process in running[name]]
-                        if any(codes):
-                            said.seek(0)
-                            raise SystemExit(said.read().decode(errors="replace"))
-                        if None not in codes:
-                            unfinished.remove(name)
-                            break
-                        time.sleep(0.01)
+                    if ended_within(turn, running[name], said):
+                        unfinished.remove(name)
                     else:
                         send(running[name], signal.SIGSTOP)
                     seconds[name] += time.perf_counter() - start

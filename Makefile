@@ -33,13 +33,13 @@ $(STAMP): requirements.lock
 	@touch $@
 
 reproduce: $(STAMP)  ## Run every notebook on embedded real data; results in runs/ (ARGS="--notebooks 00,06")
-	$(BIN)/python -m l2d_utils.reproduce run --profile quick $(ARGS)
+	$(BIN)/python -m reproduce run --profile quick $(ARGS)
 
 full: $(STAMP)  ## The same with the full settings of notebooks/profiles.yaml
-	$(BIN)/python -m l2d_utils.reproduce run --profile full $(ARGS)
+	$(BIN)/python -m reproduce run --profile full $(ARGS)
 
 sweep: $(STAMP)  ## Run the grid GRID=notebooks/grid.yaml in parallel; results in runs/sweep (ARGS="--dry-run")
-	$(BIN)/python -m l2d_utils.reproduce sweep $(GRID) $(ARGS)
+	$(BIN)/python -m reproduce sweep $(GRID) $(ARGS)
 
 # Tests write their figures to a folder of their own: the committed ones stay as they are.
 test: $(STAMP)  ## Unit and property tests, then every stored notebook output against a fresh run
@@ -56,13 +56,13 @@ lab: $(STAMP)  ## JupyterLab on this machine only
 	$(BIN)/python -m jupyterlab --ip=127.0.0.1 notebooks
 
 notebooks: $(STAMP)  ## Re-execute the notebooks in place; a second time changes no byte (ARGS="--notebooks 06")
-	$(BIN)/python -m l2d_utils.reproduce execute $(ARGS)
+	$(BIN)/python -m reproduce execute $(ARGS)
 
 badges: $(STAMP)  ## Rewrite every launch badge and Colab cell from the address in pyproject.toml
-	$(BIN)/python -m l2d_utils.reproduce badges
+	$(BIN)/python -m reproduce badges
 
 readme: $(STAMP)  ## Rewrite the generated parts of README.md
-	$(BIN)/python -m l2d_utils.reproduce readme
+	$(BIN)/python -m reproduce readme
 
 bench: $(STAMP)  ## Print the speed and memory ratios
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" || exit 1; done

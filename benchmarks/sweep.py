@@ -113,7 +113,7 @@ def swept(notebooks: Path, out: Path, runs: int, count: int) -> list[list[str]]:
     out.mkdir()
     grid = out / "grid.yaml"
     grid.write_text(json.dumps([{"notebooks": ["00"], "parameters": {"SEED": list(range(runs))}}]))
-    command = [sys.executable, "-m", "l2d_utils.reproduce", "sweep", str(grid), "--folder", str(notebooks)]
+    command = [sys.executable, "-m", "reproduce", "sweep", str(grid), "--folder", str(notebooks)]
     return [[*command, "--out", str(out), "--workers", str(count)]]
 
 

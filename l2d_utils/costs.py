@@ -107,7 +107,7 @@ def reward_weights(costs: ArrayLike) -> NDArray[np.float64]:
     """
     costs = check_costs(costs)
     weights = costs.max() - costs
-    effective_counts(weights)
+    weight_totals(weights)
     return weights
 
 
@@ -117,7 +117,7 @@ def cost_sum_weights(costs: ArrayLike) -> NDArray[np.float64]:
     return costs.sum(axis=1, keepdims=True) - costs
 
 
-def effective_counts(weights: ArrayLike) -> NDArray[np.float64]:
+def weight_totals(weights: ArrayLike) -> NDArray[np.float64]:
     """m_k = Σ_i w_ik, agent k's effective number of examples, shape (K,).
 
     Raises:

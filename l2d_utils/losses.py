@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
-from l2d_utils.costs import cost_sum_weights, effective_counts, reward_weights
+from l2d_utils.costs import cost_sum_weights, weight_totals, reward_weights
 from l2d_utils.ideals import kl_log_density
 from l2d_utils.validate import check_costs, check_per_agent, check_positive, check_weights
 
@@ -378,7 +378,7 @@ def capacity_margins(weights: ArrayLike, norms: ArrayLike = 1.0, *, total: float
     """The margins that minimise `capacity` at Σ_k ρ_k = total: ρ_k ∝ (R_k²·Σ_i w_ik²)^{1/3}.  [reconstructed]"""
     weights = check_weights(weights)
     radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
-    effective_counts(weights)
+    weight_totals(weights)
     root = np.cbrt(radius**2 * (weights**2).sum(axis=0))
     return check_positive("total", total) * root / root.sum()
 
@@ -425,7 +425,7 @@ def mild(costs: ArrayLike, margins: ArrayLike, q: float = 0.0) -> PairLoss:
 
 def mild_power(costs: ArrayLike, gamma: float = 1 / 3, scale: float = 1.0, q: float = 0.0) -> PairLoss:
     """MILD with ρ_k = scale·(m_k/m_max)^γ.  [paper, form reconstructed; the power law is after IMMAX]"""
-    return mild(costs, margins_from_counts(effective_counts(reward_weights(costs)), scale, gamma), q)
+    return mild(costs, margins_from_counts(weight_totals(reward_weights(costs)), scale, gamma), q)
 
 
 def global_temperature(costs: ArrayLike, rho: float = 1.0, q: float = 0.0) -> PairLoss:
@@ -436,7 +436,7 @@ def global_temperature(costs: ArrayLike, rho: float = 1.0, q: float = 0.0) -> Pa
 def reweighted(costs: ArrayLike, q: float = 0.0) -> PairLoss:
     """W = (c_max − c_k)/m_k, scaled to keep the mean weight.  [prior: inverse-frequency weighting]"""
     weights = reward_weights(costs)
-    counts = effective_counts(weights)
+    counts = weight_totals(weights)
     return pair_loss(weights * (counts.mean() / counts), q=q)
 
 
@@ -445,7 +445,7 @@ def class_balanced(costs: ArrayLike, beta: float = 0.999, q: float = 0.0) -> Pai
     if not 0 < beta < 1:
         raise ValueError(f"beta must lie in (0, 1); found {beta}")
     weights = reward_weights(costs)
-    return pair_loss(weights * (1.0 - beta) / -np.expm1(effective_counts(weights) * np.log(beta)), q=q)
+    return pair_loss(weights * (1.0 - beta) / -np.expm1(weight_totals(weights) * np.log(beta)), q=q)
 
 
 def focal(costs: ArrayLike, gamma: float = 2.0) -> PairLoss:
@@ -456,7 +456,7 @@ def focal(costs: ArrayLike, gamma: float = 2.0) -> PairLoss:
 def ldam(costs: ArrayLike, max_shift: float = 0.5, scale: float = 1.0, q: float = 0.0) -> PairLoss:
     """Additive margins Δ_k = max_shift·(m_k/m_min)^{−1/4}, ρ = 1/scale for all.  [prior: Cao et al. 2019]"""
     weights = reward_weights(costs)
-    counts = effective_counts(weights)
+    counts = weight_totals(weights)
     shift = check_positive("max_shift", max_shift) * (counts / counts.min()) ** -0.25
     return pair_loss(weights, margins=1.0 / check_positive("scale", scale), shift=shift, q=q)
 
@@ -473,7 +473,7 @@ def vs(costs: ArrayLike, gamma: float = 0.2, tau: float = 1.0, q: float = 0.0) -
     minimiser alone does not even fix a decision (notebook 01).
     """
     weights = reward_weights(costs)
-    counts = effective_counts(weights)
+    counts = weight_totals(weights)
     return pair_loss(weights, scale=(counts / counts.max()) ** gamma, offset=tau * np.log(counts / counts.sum()), q=q)
 
 
@@ -510,7 +510,7 @@ def margin_dr_cpe(
     """
     costs = check_costs(costs)
     weights = np.exp((costs.min() - costs) / check_positive("temperature", temperature))
-    return pair_loss(weights, margins=margins_from_counts(effective_counts(weights), scale, gamma), q=q)
+    return pair_loss(weights, margins=margins_from_counts(weight_totals(weights), scale, gamma), q=q)
 
 
 @dataclass(frozen=True)

@@ -55,11 +55,25 @@ def regret_by_agent(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
 
     Σ_k (weight of agent k)·regret_k + oracle loss = deferral loss.
     """
+    return measured(costs, routes)[2]
+
+
+def measured(costs: ArrayLike, routes: ArrayLike) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
+    """Deferral loss, shares (K,) and regrets (K,) of one routing, checked once: see the functions of these names."""
     costs = check_costs(costs)
-    lost = routed_costs(costs, routes) - costs.min(axis=1)
-    weight = best_agents(costs)
+    n_agents = costs.shape[1]
+    routes = _check_routes(routes, n_agents, len(costs))
+    taken = costs[np.arange(len(costs)), routes]
+    shares = np.bincount(routes, minlength=n_agents) / len(routes)
+    return float(taken.mean()), shares, _regret(costs, taken)
+
+
+def _regret(costs: NDArray, taken: NDArray) -> NDArray[np.float64]:
+    lowest = costs.min(axis=1)
+    best = costs == lowest[:, None]
+    weight = best / best.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (weight * lost[:, None]).sum(axis=0) / weight.sum(axis=0)
+        return (weight * (taken - lowest)[:, None]).sum(axis=0) / weight.sum(axis=0)
 
 
 def oracle_routes(costs: ArrayLike) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """Where measured numbers and figures go: written to a temporary name, then renamed.
 
-Every number is stored once, in a CSV with the columns `TIDY`; every figure lies beside the CSV that it was
-drawn from. The same input gives the same bytes: no dates, no versions, six significant digits.
+Every number is stored once, in a CSV with the columns `TIDY` and those of `FACTS` that it needs; every figure lies beside
+the CSV that it was drawn from. The same input gives the same bytes: no dates, no versions, six significant digits.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from typing import Any
 import pandas as pd
 
 TIDY = ["notebook", "study", "data", "split", "method", "setting", "seed", "metric", "value"]
+#: Further columns, present where a table has such facts: training rows; agent (from 1); class; deferral rate; price of a
+#: question or of a dollar unit, in errors; λ and ridge strength; name of a chosen parameter, whose value is `value`.
+FACTS = ["n", "agent", "label", "rate", "price", "temperature", "ridge", "parameter"]
 SOURCES = ["data", "source", "sha256"]
 
 
@@ -69,18 +72,19 @@ def save_figure(fig, name: str, frame: pd.DataFrame, out: str | Path, alt: str |
 
 
 def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) -> pd.DataFrame:
-    """Return measured numbers in the columns `TIDY`, one row per number.
+    """Return measured numbers in the columns `TIDY` and those of `FACTS` that are given, one row per number.
 
     records: data frame, or mappings from column to entry; `value` must be a number in every row.
     constants: entries that are the same in all rows, e.g. notebook="06", split="test".
-    Columns given by neither are "". Raises ValueError for a column outside `TIDY`, one given twice, or a
-    value that is no number (naming the row).
+    Columns given by neither are "". Raises ValueError for an unknown column, one given twice, or a value that is no
+    number (naming the row).
     """
     rows = records if isinstance(records, pd.DataFrame) else list(records)
     frame = pd.DataFrame(rows).reset_index(drop=True)
-    unknown = [c for c in [*frame.columns, *constants] if c not in TIDY]
+    known = [*TIDY[:-1], *FACTS, "value"]
+    unknown = [c for c in [*frame.columns, *constants] if c not in known]
     if unknown:
-        raise ValueError(f"records: unknown column {unknown[0]!r}; the columns are {', '.join(TIDY)}")
+        raise ValueError(f"records: unknown column {unknown[0]!r}; the columns are {', '.join(known)}")
     twice = [c for c in constants if c in frame.columns]
     if twice:
         raise ValueError(f"{twice[0]}: given both in records and as a constant")
@@ -92,7 +96,36 @@ def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) 
         row = int(numbers.isna().to_numpy().argmax())
         raise ValueError(f"value: row {row} is {frame['value'].iloc[row]!r}, not a number")
     frame["value"] = numbers
-    return frame.reindex(columns=TIDY, fill_value="")
+    columns = [c for c in known if c in TIDY or c in frame.columns]
+    return joined([frame.reindex(columns=columns)])
+
+
+def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Tidy tables below each other: the columns of `TIDY` and `FACTS` that any of them has, empty entries as ""."""
+    frame = pd.concat(list(frames), ignore_index=True)
+    columns = [c for c in [*TIDY[:-1], *FACTS, "value"] if c in frame.columns]
+    return frame[columns].astype({c: object for c in columns if c != "value"}).fillna("")
+
+
+#: Columns of a tidy table that are text even where they look like numbers, as notebook "08" does.
+_TEXT = {name: str for name in TIDY if name not in ("seed", "value")}
+
+
+def read_table(path: Any) -> pd.DataFrame:
+    """A table as `save_table` wrote it, from a path or a buffer: text stays text, and no entry becomes NaN."""
+    return pd.read_csv(path, keep_default_na=False, dtype=_TEXT)
+
+
+def stored(name: str, out: str | Path, committed: str | Path) -> pd.DataFrame:
+    """The table name.csv from this run's folder `out` if the run made it, else the one in the folder `committed`.
+
+    Raises:
+        FileNotFoundError: neither has it.
+    """
+    for folder in (output_folder(out), Path(committed)):
+        if (folder / f"{name}.csv").is_file():
+            return read_table(folder / f"{name}.csv")
+    raise FileNotFoundError(f"{name}.csv is in neither {out} nor {committed}: run the full profile once")
 
 
 def save_sources(*datasets: Any, name: str, out: str | Path) -> None:

@@ -23,7 +23,7 @@ from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LinearRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -350,6 +350,38 @@ class PlugInRouter(BaseEstimator):
         moved = copy.copy(self)
         moved.offsets_ = self.offsets_ + check_per_agent("offsets", offsets, self.n_agents_)
         return moved
+
+
+class LabelRouter(BaseEstimator):
+    """Guess the label, then ask whom to ask: expected costs under a logistic regression's P(label | x).  [ours]
+
+    The regression is trained on labels, not on the agents' answers; the agents' expected costs given the label are taken
+    as known. No luck of an agent can mislead it: what remains is doubt about the label.
+
+    Args:
+        l2: ridge strength, on the scale of `DeferralRouter.l2`.
+    """
+
+    def __init__(self, l2=1e-3):
+        self.l2 = l2
+
+    def fit(self, X: ArrayLike, costs: ArrayLike, *, labels: ArrayLike, expected: ArrayLike) -> LabelRouter:
+        """Fit on features (n, d) and labels (n,); expected (n, K): costs given the label. The costs are not used."""
+        X, labels, expected = check_matrix("X", X), np.asarray(labels), check_costs(expected)
+        check_same_rows(X=X, labels=labels, expected=expected)
+        regression = LogisticRegression(C=1 / (self.l2 * len(X)), tol=1e-3, max_iter=500)
+        self.classifier_ = make_pipeline(StandardScaler(), regression).fit(X, labels)
+        self.by_label_ = np.stack([expected[labels == label][0] for label in self.classifier_.classes_])
+        return self
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """−Σ_y P(y|x)·E[c_k|y], (n, K)."""
+        check_is_fitted(self, "classifier_")
+        return -(self.classifier_.predict_proba(check_matrix("X", X)) @ self.by_label_)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Agent index per row, (n,)."""
+        return self.decision_function(X).argmax(axis=1)
 
 
 def _ridge(l2: float, n: int):

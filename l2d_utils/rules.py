@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import KFold
 
 from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows
 
@@ -185,3 +186,48 @@ def offsets_for_costs(
         if best >= before - 1e-12:
             break
     return offsets
+
+
+#: How far offsets are moved from 0 towards the best ones of the validation rows.
+SHRINKAGE = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def shrunken_offsets(
+    scores: ArrayLike, costs: ArrayLike, folds: int = 5, random_state: int = 0
+) -> tuple[NDArray[np.float64], float]:
+    """Offsets t·b: b minimises the loss on these rows, t in `SHRINKAGE` is chosen by cross-validation.  [ours]
+
+    Fitted offsets are chosen to be good on their own rows. For t every row is judged by offsets that were fitted on
+    the other folds; t = 0 leaves the router alone.
+
+    Returns:
+        (K,) offsets, and the cross-validated deferral loss of the chosen t.
+    """
+    scores, costs = check_matrix("scores", scores), check_costs(costs)
+    routes = np.empty((len(SHRINKAGE), len(scores)), dtype=np.int64)
+    for fit, judge in KFold(folds, shuffle=True, random_state=random_state).split(scores):
+        offsets = offsets_for_costs(scores[fit], costs[fit])
+        for row, t in zip(routes, SHRINKAGE, strict=True):
+            row[judge] = route(scores[judge], t * offsets)
+    losses = [float(costs[np.arange(len(costs)), row].mean()) for row in routes]
+    t = SHRINKAGE[int(np.argmin(losses))]
+    return t * offsets_for_costs(scores, costs) if t else np.zeros(scores.shape[1]), min(losses)
+
+
+#: Exponents that `offsets_by_power` chooses from; 0, first, leaves the router alone.
+POWERS = (0.0, *(sign * g for g in (0.15, 0.35, 0.7, 1.4, 2.8) for sign in (1, -1)))
+
+
+def offsets_by_power(scores: ArrayLike, costs: ArrayLike, totals: ArrayLike) -> NDArray[np.float64]:
+    """b_k = −γ·log(m_k/m_max), one parameter, with the γ of `POWERS` that does best on these rows.  [ours]
+
+    For a free scorer MILD's margins ρ_k = (m_k/m_max)^γ order the agents as these offsets do, so they say what margins
+    are worth beyond moving the operating point by the same law.
+
+    Args:
+        scores, costs: (n, K) on the same (validation) rows. totals: (K,) weight totals m_k of the training rows.
+    """
+    totals = check_per_agent("totals", totals, np.shape(scores)[1], positive=True)
+    law = -np.log(totals / totals.max())
+    rows, costs = np.arange(len(np.asarray(costs))), np.asarray(costs)
+    return min((gamma * law for gamma in POWERS), key=lambda b: float(costs[rows, route(scores, b)].mean()))

@@ -10,7 +10,7 @@ import json
 import re
 import tokenize
 
-from l2d_utils.reproduce import notebooks
+from reproduce import notebooks
 
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 MAX_BYTES = 3_000_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbval.kernel
 from jupyter_client.manager import KernelManager
 
-from l2d_utils.reproduce.kernels import private_sockets
+from reproduce.kernels import private_sockets
 
 
 class PrivateKernelManager(KernelManager):

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from PIL import Image
 
-from l2d_utils.reproduce import notebooks
+from reproduce import notebooks
 
 PATHS = notebooks.find(notebooks.BOOK)
 

@@ -81,14 +81,14 @@ def test_weights_are_non_negative_and_leave_the_costs_alone(costs):
 
 def test_effective_counts():
     costs = np.array([[0.0, 1.0, 0.5], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
-    np.testing.assert_allclose(c.effective_counts(c.reward_weights(costs)), [2.0, 1.0, 1.5])
+    np.testing.assert_allclose(c.weight_totals(c.reward_weights(costs)), [2.0, 1.0, 1.5])
     # for 0-1 costs: the number of correct answers
     right = np.random.default_rng(0).random((50, 4)) < 0.4
-    np.testing.assert_array_equal(c.effective_counts(c.reward_weights(1.0 - right)), right.sum(axis=0))
+    np.testing.assert_array_equal(c.weight_totals(c.reward_weights(1.0 - right)), right.sum(axis=0))
 
 
 def test_an_agent_that_is_never_correct_is_named():
     with pytest.raises(ValueError, match="agent 1 is never better"):
         c.reward_weights([[0.0, 1.0], [1.0, 1.0]])
     with pytest.raises(ValueError, match="never correct"):
-        c.effective_counts([[1.0, 0.0]])
+        c.weight_totals([[1.0, 0.0]])

@@ -8,7 +8,7 @@ import nbval.kernel
 import zmq
 
 import nbval_sockets
-from l2d_utils.reproduce import kernels
+from reproduce import kernels
 
 
 def test_two_kernels_of_nbval_never_share_a_socket():

@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from l2d_utils.reproduce import badges, notebooks
+from reproduce import badges, notebooks
 
 PATHS = notebooks.find(notebooks.BOOK)
 PROJECT = tomllib.loads((notebooks.ROOT / "pyproject.toml").read_text("utf-8"))["project"]

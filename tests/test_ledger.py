@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from l2d_utils import metrics
-from l2d_utils.reproduce import ledger, notebooks, readme
-from l2d_utils.reproduce.notebooks import UsageError
+from l2d_utils import ledger, notebooks, readme
+from reproduce.notebooks import UsageError
 
 CLAIM = {
     "id": "toy", "title": "a toy claim", "paper": "MILD", "mark": "[paper]", "claim": "It is small.", "notebook": "06",

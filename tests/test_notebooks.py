@@ -10,7 +10,7 @@ from nbformat.v4 import new_output
 
 import hollow
 import toy
-from l2d_utils.reproduce import badges, execute, notebooks, runner
+from reproduce import badges, execute, notebooks, runner
 
 PATHS = sorted(notebooks.BOOK.glob("*.ipynb"))
 

@@ -6,7 +6,7 @@ import pytest
 from l2d_utils import nulls
 from l2d_utils.data import Split
 from l2d_utils.metrics import random_loss
-from l2d_utils.studies import Problem
+from l2d_utils.studies.compare import Problem
 
 N = 600
 

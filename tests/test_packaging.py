@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 import l2d_utils
-from l2d_utils.reproduce import badges, notebooks
+from reproduce import badges, notebooks
 
 ROOT = notebooks.ROOT
 # Where conda-forge names a package otherwise.

@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from l2d_utils.reproduce import notebooks
+from reproduce import notebooks
 
 ROOT = notebooks.ROOT
 MAX_BYTES = 3_000_000

@@ -14,9 +14,9 @@ import pytest
 
 import toy
 from l2d_utils import results
-from l2d_utils.reproduce import badges, execute, notebooks, page, readme, runner
-from l2d_utils.reproduce.__main__ import main
-from l2d_utils.reproduce.notebooks import UsageError
+from reproduce import badges, execute, notebooks, page, readme, runner
+from reproduce.__main__ import main
+from reproduce.notebooks import UsageError
 
 FIGURE = """\
 import matplotlib.pyplot as plt
@@ -129,7 +129,7 @@ def test_a_run_goes_on_after_failures_and_reports_them(book, tmp_path, monkeypat
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_keeps_what_finished(book, tmp_path, name, delay):
     folder = book(n00_good=toy.notebook("print(1)"), n01_slow=toy.notebook("import time\ntime.sleep(60)"))
-    command = [sys.executable, "-m", "l2d_utils.reproduce", "run"]
+    command = [sys.executable, "-m", "reproduce", "run"]
     command += ["--folder", str(folder), "--out", str(tmp_path / "runs")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     # A job that a shell started in the background ignores SIGINT, and so would its children.

@@ -15,7 +15,7 @@ from l2d_utils.costs import costs_from_scores
 from l2d_utils.data import RoutingTable, Split
 from l2d_utils.escape import prompt_html
 from l2d_utils.routers import DeferralRouter, PlugInRouter
-from l2d_utils.studies import Problem
+from l2d_utils.studies.compare import Problem
 
 
 def make_table(n=60, n_agents=3, *, seed=0, dollars=True, split=True):

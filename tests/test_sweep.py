@@ -32,9 +32,9 @@ import yaml
 
 import toy
 from l2d_utils import data
-from l2d_utils.reproduce import badges, grid, notebooks, provenance, runner, store, sweep, table, workers
-from l2d_utils.reproduce.__main__ import main
-from l2d_utils.reproduce.notebooks import UsageError
+from reproduce import badges, grid, notebooks, provenance, runner, store, sweep, table, workers
+from reproduce.__main__ import main
+from reproduce.notebooks import UsageError
 from l2d_utils.results import TIDY
 
 PARAMETERS = 'SEED = 0\nWHAT = ""\nOUT = "../figures"'
@@ -333,7 +333,7 @@ def _alive(pid):
 def test_a_killed_sweep_leaves_nothing_running_and_the_next_runs_the_rest(book):
     entry = {"notebooks": ["00"], "parameters": {"SEED": [1]}}
     book.grid(entry, {"notebooks": ["00"], "parameters": {"SEED": [2], "WHAT": ["wait"]}})
-    command = [sys.executable, "-m", "l2d_utils.reproduce", *book.command("--workers", "1")]
+    command = [sys.executable, "-m", "reproduce", *book.command("--workers", "1")]
     process = subprocess.Popen(command, cwd=notebooks.ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         end = time.monotonic() + 60

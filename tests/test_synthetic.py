@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from l2d_utils.routers import DeferralRouter, PlugInRouter
-from l2d_utils.synthetic import SpecialistMixture, fit_linear, fit_plug_in
+from l2d_utils.studies.synthetic import SpecialistMixture, fit_linear, fit_plug_in
 
 WORLD = SpecialistMixture((0.6, 0.3, 0.1), overlap=0.4)
 

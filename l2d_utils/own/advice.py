@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from l2d_utils import intake, plots, text
+from l2d_utils import plots, text
+from l2d_utils.own import intake
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
 from l2d_utils.data import DataError
-from l2d_utils.intake import Case, Oddity
+from l2d_utils.own.intake import Case, Oddity
 from l2d_utils.metrics import Interval, best_single, deferral_loss, deferral_ratios, interval, routed_costs
 from l2d_utils.own.choosing import CHOOSE_ROWS, EVERY, METHODS, MIN_USEFUL, Choice, choose, fitted_router, grouped_folds
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from l2d_utils import intake
+from l2d_utils.own import intake
 from l2d_utils.own.advice import advise, features
 from l2d_utils.own.dollars import price_curve
 from l2d_utils.own.report import write

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from l2d_utils import intake, tuning
+from l2d_utils.own import intake
 from l2d_utils.costs import default_dollar_unit
 from l2d_utils.data import DataError
-from l2d_utils.intake import Case
+from l2d_utils.own.intake import Case
 from l2d_utils.metrics import Interval, interval
 from l2d_utils.own.advice import features, held_out
 from l2d_utils.own.choosing import CHOOSE_ROWS, EVERY, cross_validated, fitted_router, grouped_folds

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from l2d_utils import intake
+from l2d_utils.own import intake
 from l2d_utils.data import load_routing
 from l2d_utils.own.advice import advise, features
 from l2d_utils.results import tidy
 from l2d_utils.routing.prices import list_prices, with_list_prices
-from l2d_utils.studies import remember
+from l2d_utils.studies.compare import remember
 
 #: Tables of the study; "llmrouter9" records no dollars and gets list prices.
 TABLES = ("paretobandit", "llmrouter9", "routellm_gsm8k")

@@ -12,9 +12,6 @@ from l2d_utils.plots.pictures import density_bars, image_grid, router_diagram
 from l2d_utils.plots.rankings import intervals, paired_differences, shares
 from l2d_utils.plots.style import (
     AGENT_COLORS,
-    COLORS,
-    METHOD_LABEL,
-    METHOD_STYLE,
     STYLE,
     method_label,
     method_styles,
@@ -23,9 +20,6 @@ from l2d_utils.plots.style import (
 
 __all__ = [
     "AGENT_COLORS",
-    "COLORS",
-    "METHOD_LABEL",
-    "METHOD_STYLE",
     "OUTCOME_STYLE",
     "STYLE",
     "curves",

@@ -15,10 +15,10 @@ from matplotlib.ticker import MaxNLocator
 
 from l2d_utils.plots.checks import check_choice, check_frame, panels_of
 from l2d_utils.plots.labelling import Label, place_labels
+from l2d_utils.methods import METHODS
 from l2d_utils.plots.style import (
     FACE,
     INK,
-    METHOD_STYLE,
     MUTED,
     MethodStyle,
     as_percent,
@@ -53,7 +53,7 @@ def _shown(name: object) -> str:
 
 def _reference_style(name: str) -> MethodStyle:
     """Dashed; grey unless the registry knows the name."""
-    return MethodStyle(METHOD_STYLE[name].color if name in METHOD_STYLE else MUTED, "", "--")
+    return MethodStyle(METHODS[name].color if name in METHODS else MUTED, "", "--")
 
 
 def _check_references(references: Mapping[str, Reference] | None) -> dict[str, np.ndarray]:

@@ -12,6 +12,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from l2d_utils.methods import METHODS, label
+
 WIDTH = 9.0  # inches; 990 px at DPI, one page of a notebook
 DPI = 110
 INK, MUTED, GRID = "#1F2933", "#69727D", "#E4E7EB"
@@ -48,111 +50,6 @@ class MethodStyle(NamedTuple):
     marker: str
     linestyle: str = "-"
 
-
-DASH, DOT, DASHDOT = "--", ":", "-."
-
-# The two papers' methods and the plain ones carry the strong hues; the peers from the imbalance literature
-# carry muted ones; scores that need no training are greys.
-METHOD_STYLE: dict[str, MethodStyle] = {
-    "two_stage": MethodStyle(BLUE, "o"),
-    "two_stage_cost_sum": MethodStyle(mix(BLUE, INK, 0.5), "s", DASH),
-    "global_temperature": MethodStyle(SKY, "v"),
-    "offsets": MethodStyle(mix(SKY, INK, 0.35), "P", DASHDOT),
-    "two_stage_offsets": MethodStyle(mix(SKY, BLUE, 0.4), "P", DASH),
-    "two_stage_shares": MethodStyle(mix(BLUE, INK, 0.3), "P", DOT),
-    "mild": MethodStyle(VERMILLION, "D"),
-    "mild_offsets": MethodStyle(mix(VERMILLION, INK, 0.45), "P", DASH),
-    "mild_free": MethodStyle(mix(VERMILLION, FACE, 0.3), "d", DASHDOT),
-    "dr_cpe": MethodStyle(mix(GREEN, SKY, 0.25), "^"),
-    "dr_cpe_joint": MethodStyle(GREEN, "^"),
-    "dr_cpe_marginal": MethodStyle(mix(GREEN, INK, 0.45), "<", DASH),
-    "dr_cpe_log": MethodStyle(mix(GREEN, BLACK, 0.15), "*"),
-    "dr_cpe_square": MethodStyle(mix(GREEN, ORANGE, 0.4), "s", DASHDOT),
-    "dr_cpe_exponential": MethodStyle(mix(GREEN, BLUE, 0.5), "d", DOT),
-    "dr_cpe_offsets": MethodStyle(mix(GREEN, FACE, 0.3), "P", DASH),
-    "margin_dr_cpe": MethodStyle(PURPLE, "*"),
-    "margin_dr_cpe_offsets": MethodStyle(mix(PURPLE, INK, 0.4), "P", DASH),
-    "plug_in": MethodStyle(ORANGE, "s"),
-    "plug_in_offsets": MethodStyle(mix(ORANGE, INK, 0.2), "P", DASH),
-    "knn": MethodStyle(mix(ORANGE, INK, 0.4), "X"),
-    "knn_offsets": MethodStyle(mix(ORANGE, INK, 0.6), "P", DASH),
-    "neighbour_dr_cpe_offsets": MethodStyle(mix(PURPLE, FACE, 0.3), "P", DASHDOT),
-    "reweighted": MethodStyle("#999933", "v", DASH),
-    "class_balanced": MethodStyle("#B8A245", "<", DASH),
-    "focal": MethodStyle("#882255", "p", DASH),
-    "ldam": MethodStyle("#332288", "h", DASH),
-    "logit_adjustment": MethodStyle("#44AA99", "d", DASH),
-    "vs": MethodStyle("#AA4499", ">", DASH),
-    "one_vs_all": MethodStyle("#CC6677", "8", DASH),
-    "one_vs_all_offsets": MethodStyle(mix("#CC6677", INK, 0.4), "P", DASH),
-    "one_vs_all_shares": MethodStyle(mix("#CC6677", INK, 0.65), "P", DOT),
-    "global_temperature_offsets": MethodStyle(mix(SKY, INK, 0.6), "P", DASH),
-    "dr_cpe_joint_offsets": MethodStyle(mix(GREEN, INK, 0.25), "P", DASH),
-    "confidence": MethodStyle("#5B6470", "o", DASHDOT),
-    "entropy": MethodStyle("#8C95A1", "s", DASHDOT),
-    "margin": MethodStyle("#3F4752", "^", DASHDOT),
-    "diff_01": MethodStyle("#5D3A9B", "X"),
-    "diff_prob": MethodStyle("#9B7FC7", "d"),
-    "max_prob": MethodStyle("#8C6D31", "h"),
-    "mozannar_sontag": MethodStyle("#117733", "p"),
-    "best_single": MethodStyle("#4A4A4A", "|", DASH),
-    "cheapest": MethodStyle("#7A6A5A", "_", DASH),
-    "random": MethodStyle("#A3A3A3", "x", DOT),
-    "through_labels": MethodStyle(mix(ORANGE, BLACK, 0.6), "D", DOT),
-    "knows_label": MethodStyle("#2B2B55", "*", DOT),
-    "oracle": MethodStyle(BLACK, "*", DASHDOT),
-}
-COLORS: dict[str, str] = {name: style.color for name, style in METHOD_STYLE.items()}
-
-METHOD_LABEL: dict[str, str] = {
-    "two_stage": "two-stage",
-    "two_stage_cost_sum": "two-stage, cost-sum",
-    "global_temperature": "global temperature",
-    "offsets": "post-hoc offsets",
-    "two_stage_offsets": "two-stage + offsets",
-    "two_stage_shares": "two-stage, ideal shares",
-    "mild": "MILD",
-    "mild_offsets": "MILD + offsets",
-    "mild_free": "MILD, free margins",
-    "dr_cpe": "DR-CPE",
-    "dr_cpe_joint": "DR-CPE, joint",
-    "dr_cpe_marginal": "DR-CPE, marginal",
-    "dr_cpe_log": "DR-CPE, log loss",
-    "dr_cpe_square": "DR-CPE, square loss",
-    "dr_cpe_exponential": "DR-CPE, exponential loss",
-    "dr_cpe_offsets": "DR-CPE + offsets",
-    "margin_dr_cpe": "margin DR-CPE",
-    "margin_dr_cpe_offsets": "margin DR-CPE + offsets",
-    "plug_in": "plug-in",
-    "plug_in_offsets": "plug-in + offsets",
-    "knn": "k nearest neighbours",
-    "knn_offsets": "k nearest neighbours + offsets",
-    "neighbour_dr_cpe_offsets": "neighbour DR-CPE + offsets",
-    "reweighted": "re-weighted",
-    "class_balanced": "class-balanced",
-    "focal": "focal",
-    "ldam": "LDAM",
-    "logit_adjustment": "logit adjustment",
-    "vs": "VS loss",
-    "one_vs_all": "one-vs-all",
-    "one_vs_all_offsets": "one-vs-all + offsets",
-    "one_vs_all_shares": "one-vs-all, ideal shares",
-    "global_temperature_offsets": "global temperature + offsets",
-    "dr_cpe_joint_offsets": "DR-CPE, joint + offsets",
-    "confidence": "confidence",
-    "entropy": "entropy",
-    "margin": "top-two margin",
-    "diff_01": "Diff-01",
-    "diff_prob": "Diff-Prob",
-    "max_prob": "Max-Prob",
-    "mozannar_sontag": "Mozannar–Sontag",
-    "best_single": "best single",
-    "cheapest": "cheapest",
-    "random": "random",
-    "through_labels": "label guess, known homes",
-    "knows_label": "knows the label",
-    "oracle": "oracle",
-}
 
 AGENT_COLORS: tuple[str, ...] = (
     BLUE,
@@ -201,20 +98,25 @@ def panel_grid(n: int) -> tuple[int, int]:
 
 def method_label(name: object) -> str:
     """The name that readers see; a name outside the registry is shown as it is."""
-    return plain(METHOD_LABEL.get(str(name), name))
+    return plain(label(name))
+
+
+def _style(key: str) -> MethodStyle:
+    method = METHODS[key]
+    return MethodStyle(method.color, method.marker, method.line)
 
 
 def method_styles(names: Sequence[object]) -> dict[object, MethodStyle]:
     """Styles of `names` (distinct, any hashable): the registry's, and the agents' colours in order of
     appearance for names that the registry does not know."""
-    strangers = [name for name in names if str(name) not in METHOD_STYLE]
-    taken = {to_rgb(METHOD_STYLE[str(name)].color) for name in names if str(name) in METHOD_STYLE}
+    strangers = [name for name in names if str(name) not in METHODS]
+    taken = {to_rgb(_style(str(name)).color) for name in names if str(name) in METHODS}
     free = [k for k in range(4 * len(AGENT_COLORS)) if to_rgb(agent_color(k)) not in taken]
     found = {
         name: MethodStyle(agent_color(free[i % len(free)]), MARKERS[i % len(MARKERS)])
         for i, name in enumerate(strangers)
     }
-    return {name: METHOD_STYLE[str(name)] if name not in found else found[name] for name in names}
+    return {name: _style(str(name)) if name not in found else found[name] for name in names}
 
 
 STYLE: dict[str, object] = {

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
 from l2d_utils.metrics import deferral_curve
-from l2d_utils.studies import Problem
+from l2d_utils.studies.compare import Problem
 from l2d_utils.tuning import candidates
 
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from l2d_utils.data import RoutingTable, Split
 from l2d_utils.metrics import best_single, oracle_routes, random_loss
-from l2d_utils.studies import Problem, measure
+from l2d_utils.studies.compare import Problem, measure
 from l2d_utils.tuning import TunedRouter, tune
 
 

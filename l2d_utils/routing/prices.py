@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
 from l2d_utils.data import DataError, RoutingTable, Split, data_folder
 from l2d_utils.rules import offsets_for_costs, route
-from l2d_utils.studies import Problem
+from l2d_utils.studies.compare import Problem
 from l2d_utils.validate import check_positive
 
 

@@ -18,7 +18,7 @@ from l2d_utils.results import TIDY, tidy
 from l2d_utils.routing.calls import strongest_calls
 from l2d_utils.routing.comparing import evaluate, folds, records
 from l2d_utils.routing.prices import list_prices, problem_at_price, with_list_prices
-from l2d_utils.studies import Problem, remember
+from l2d_utils.studies.compare import Problem, remember
 from l2d_utils.text import embed, embed_tfidf
 from l2d_utils.tuning import WITH_OFFSETS
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import nbformat
 
-from ..results import write_atomically
+from l2d_utils.results import write_atomically
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "notebooks"

@@ -28,7 +28,7 @@ from typing import Any
 
 import yaml
 
-from ..data import data_folder
+from l2d_utils.data import data_folder
 from . import notebooks, provenance
 from .notebooks import UsageError
 from .runner import Job, check_values, read_profile

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import nbformat
 
-from ..results import write_atomically
+from l2d_utils.results import write_atomically
 from . import notebooks
 from .notebooks import ROOT
 

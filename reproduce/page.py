@@ -9,7 +9,7 @@ from urllib.parse import quote
 from nbconvert import HTMLExporter
 from PIL import Image
 
-from ..results import write_atomically
+from l2d_utils.results import write_atomically
 
 STYLE = """
 :root { color-scheme: light dark; }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..results import TIDY, write_atomically
+from l2d_utils.results import TIDY, write_atomically
 from . import provenance
 from .grid import Task
 

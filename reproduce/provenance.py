@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from ..results import SOURCES, TIDY, write_atomically
+from l2d_utils.results import SOURCES, TIDY, write_atomically
 from .notebooks import ROOT
 
 

@@ -26,7 +26,7 @@ from l2d_utils.metrics import best_single, deferral_loss
 from l2d_utils.results import save_table, tidy
 from l2d_utils.routers import DeferralRouter, PlugInRouter
 from l2d_utils.rules import offsets_for_prices, route
-from l2d_utils.studies import provenance, remember
+from l2d_utils.studies.compare import provenance, remember
 
 #: Classes that the specialist keeps whole: mammals, or {melanoma, nevi}. Other data sets name their own.
 HOMES: dict[str, tuple[int, ...]] = {

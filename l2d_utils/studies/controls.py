@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from l2d_utils.metrics import deferral_loss, deferral_ratios, random_loss
-from l2d_utils.studies import Problem
+from l2d_utils.studies.compare import Problem
 from l2d_utils.validate import check_costs, check_matrix
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..data import data_folder
+from l2d_utils.data import data_folder
 from . import badges, grid, provenance, store, table, workers
 from .grid import Task
 from .runner import EXIT_FAILED, EXIT_INTERRUPTED, Outcome, clock

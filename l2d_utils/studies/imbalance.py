@@ -30,7 +30,7 @@ from l2d_utils.metrics import deferral_loss
 from l2d_utils.results import tidy
 from l2d_utils.routers import DeferralRouter
 from l2d_utils.rules import offsets_for_costs, route
-from l2d_utils.studies import CONTROLS, Problem, compare, control, measure, remember
+from l2d_utils.studies.compare import CONTROLS, Problem, compare, control, measure, remember
 
 # ---------------------------------------------------------------- MILD's experts
 

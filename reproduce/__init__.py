@@ -1,4 +1,4 @@
-"""Runs the book and keeps its generated parts true: see `python -m l2d_utils.reproduce --help`."""
+"""Runs the book and keeps its generated parts true: see `python -m reproduce --help`."""
 
 import sys
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from ..results import SOURCES
+from l2d_utils.results import SOURCES
 from . import grid, provenance, runner, store, table
 from .grid import Task
 from .notebooks import UsageError

@@ -7,14 +7,14 @@ import signal
 import sys
 from pathlib import Path
 
-from ..results import write_atomically
+from l2d_utils.results import write_atomically
 from . import badges, execute, readme, sweep
 from .notebooks import BOOK, ROOT, UsageError
 from .runner import EXIT_INTERRUPTED, EXIT_USAGE, literal, plan, run
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="python -m l2d_utils.reproduce", description=__doc__)
+    top = argparse.ArgumentParser(prog="python -m reproduce", description=__doc__)
     commands = top.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="run notebooks headless and collect what they make")
     sweeping = commands.add_parser("sweep", help="run a grid of notebooks, parameters and seeds, in parallel")

@@ -1,0 +1,229 @@
+"""Kept parts of long studies: a part is used again only for the same arguments, the same data and the same code.
+
+`keep` calls a function and stores what it returns. The key holds every argument (arrays by their content) and the
+source of the function's module together with all that it imports from this package: a change to a plot retrains
+nothing, a change to a loss retrains everything that used it. A kept file is sealed by a checksum.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import hashlib
+import inspect
+import io
+import json
+import re
+import types
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from l2d_utils.results import read_table, write_atomically
+
+PACKAGE = Path(__file__).parent
+#: What a kept part can be.
+Kept = pd.DataFrame | dict[str, np.ndarray]
+
+
+def keep(folder: str | Path, compute: Callable[..., Kept], /, *, say: Callable[[str], None] | None = None, **arguments):
+    """`compute(**arguments)`, kept in `folder` under a key of what it depends on, or read back from there.
+
+    Args:
+        compute: a function of a module (or a partial of one); returns a data frame (kept as .csv) or a dictionary of
+            arrays (kept as .npz).
+        say: is called with a line about the part before it is computed.
+        arguments: everything that the result depends on; paths are refused, since a name says nothing of a content.
+
+    Raises:
+        ValueError: the kept file is damaged, or belongs to another key (the file is named, and stays as it is).
+        TypeError: an argument that cannot be part of a key (named).
+    """
+    described = {name: describe(value, name) for name, value in arguments.items()}
+    key = json.dumps({"of": describe(compute, "compute"), "with": described}, sort_keys=True)
+    words = "-".join(str(v) for v in arguments.values() if isinstance(v, (str, int, float)))
+    name = f"{_name(compute)}-{re.sub(r'[^A-Za-z0-9.]+', '-', words)[:48].strip('-.')}"
+    stem = Path(folder) / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
+    for suffix, read in ((".csv", _read_frame), (".npz", _read_arrays)):
+        path = stem.with_name(stem.name + suffix)
+        if path.is_file():
+            return _sealed(path, key, read)
+    if say is not None:
+        say(name)
+    kept = compute(**arguments)
+    suffix, write, read = (
+        (".csv", _frame_bytes, _read_frame) if isinstance(kept, pd.DataFrame) else (".npz", _arrays_bytes, _read_arrays)
+    )
+    body = write(kept)
+    seal = json.dumps({"key": key, "sha256": hashlib.sha256(body).hexdigest()}).encode()
+    path = stem.with_name(stem.name + suffix)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, lambda temporary: temporary.write_bytes(seal + b"\n" + body))
+    return read(body)  # as a later run will see it
+
+
+def _name(function: Callable) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return function.__name__
+
+
+def _sealed(path: Path, key: str, read: Callable[[bytes], Kept]) -> Kept:
+    seal, _, body = path.read_bytes().partition(b"\n")
+    try:
+        found = json.loads(seal)
+        stored_key, intact = found["key"], found["sha256"] == hashlib.sha256(body).hexdigest()
+    except (ValueError, KeyError, TypeError):
+        intact = False
+    if not intact:
+        raise ValueError(f"{path} is damaged (its checksum does not match): delete it, and it is computed anew")
+    if stored_key != key:
+        raise ValueError(f"{path} was made with other arguments, data or code than its name says: delete it")
+    return read(body)
+
+
+def _frame_bytes(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _read_frame(body: bytes) -> pd.DataFrame:
+    return read_table(io.BytesIO(body))
+
+
+def _arrays_bytes(arrays: Mapping[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{name: np.asarray(array) for name, array in arrays.items()})
+    return buffer.getvalue()
+
+
+def _read_arrays(body: bytes) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(body), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, zipfile.BadZipFile) as error:  # an array of objects was kept: a programming error
+        raise TypeError(f"only arrays of numbers and text can be kept: {error}") from None
+
+
+# ---------------------------------------------------------------- what a key is made of
+
+
+def describe(value: Any, name: str = "value") -> Any:
+    """A JSON value that changes when anything changes that a computation with `value` could notice.
+
+    Raises:
+        TypeError: a path, an open file, or another thing whose content cannot be told; `name` is named.
+
+    Example:
+        >>> describe({"rows": range(3), "lr": 0.1})
+        {'rows': [0, 1, 2], 'lr': 0.1}
+    """
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        plain = np.ascontiguousarray(value.astype(str) if value.dtype == object else value)
+        return f"array {value.dtype} {value.shape} {hashlib.sha256(plain.tobytes()).hexdigest()}"
+    if isinstance(value, pd.DataFrame):
+        return f"frame {hashlib.sha256(_frame_bytes(value)).hexdigest()}"
+    if isinstance(value, Mapping):
+        return {str(k): describe(v, f"{name}[{k!r}]") for k, v in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return {type(value).__name__: describe(value._asdict(), name)}
+    if isinstance(value, (list, tuple, range)):
+        return [describe(v, f"{name}[{i}]") for i, v in enumerate(value)]
+    if isinstance(value, (set, frozenset)):
+        return sorted(str(describe(v, name)) for v in value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {f.name: describe(getattr(value, f.name), f"{name}.{f.name}") for f in dataclasses.fields(value)}
+        return {type(value).__qualname__: found}
+    if isinstance(value, functools.partial):
+        return {"partial": [describe(part, name) for part in (value.func, value.args, value.keywords)]}
+    if isinstance(value, (types.FunctionType, type)):
+        return _described_code(value, name)
+    if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
+        return str(value)
+    if hasattr(value, "get_params"):  # an estimator
+        return {type(value).__qualname__: describe(value.get_params(deep=False), name)}
+    raise TypeError(f"{name}: a {type(value).__name__} cannot be part of a key; pass what it holds")
+
+
+def _described_code(function: Any, name: str) -> Any:
+    where = f"{function.__module__}.{function.__qualname__}"
+    path = Path(inspect.getsourcefile(function) or "")
+    if path.is_relative_to(PACKAGE) and "<locals>" not in where:
+        return f"{where} {source_sha256(path)}"
+    if isinstance(function, type):
+        return where
+    # a stranger's function: its code, and what it takes from around it
+    code = function.__code__
+    around = {k: function.__globals__[k] for k in code.co_names if k in function.__globals__}
+    around |= dict(zip(code.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True))
+    constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
+    inner = [c.co_code.hex() for c in code.co_consts if isinstance(c, types.CodeType)]
+    held = {k: describe(v, f"{name}: {k}") for k, v in around.items() if not isinstance(v, types.ModuleType)}
+    return [where, code.co_code.hex(), str(constants), inner, describe(function.__defaults__, name), held]
+
+
+@functools.cache
+def source_sha256(path: Path) -> str:
+    """Checksum of a module of this package and of every module of the package that it imports, directly or not."""
+    seen, due = set(), [path.resolve()]
+    while due:
+        module = due.pop()
+        if module not in seen:
+            seen.add(module)
+            due += _imported(module)
+    digest = hashlib.sha256()
+    for module in sorted(seen):
+        digest.update(module.relative_to(PACKAGE).as_posix().encode() + b"\0" + module.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _imported(module: Path) -> list[Path]:
+    """Files of this package that a module imports; a package stands for its __init__.py."""
+    found = []
+    for node in ast.walk(ast.parse(module.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE.name]
+        else:
+            continue
+        for dotted in names:
+            place = PACKAGE.joinpath(*dotted.split(".")[1:])
+            candidates = (place.with_suffix(".py"), place / "__init__.py")
+            found += [p.resolve() for p in candidates if p.is_file() and p != PACKAGE / "__init__.py"]
+    return found
+
+
+def package_sha256() -> str:
+    """Checksum of all source files of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def provenance(compute: Callable, **about: Any) -> pd.DataFrame:
+    """What made a stored table: columns what, value. The source of `compute` and of all that it imports, the package's
+    version, torch's, and `about` (data sets by name and checksum)."""
+    import torch
+
+    from l2d_utils import __version__
+
+    found: dict[str, Any] = {}
+    for name, value in about.items():
+        if hasattr(value, "sha256"):
+            found |= {name: value.name, f"{name} sha256": value.sha256}
+        else:
+            found[name] = value
+    source = source_sha256(Path(inspect.getsourcefile(compute)))
+    found |= {"code": f"{compute.__module__}.{compute.__name__}", "code sha256": source}
+    found |= {"package version": __version__, "torch": torch.__version__}
+    return pd.DataFrame({"what": list(found), "value": [str(v) for v in found.values()]})

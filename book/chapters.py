@@ -2,7 +2,7 @@
 
 - The badge line becomes plain links: Colab, Binder, download. The cell that prepares Colab is left out.
 - A formula with \\tag{2.3} gets an anchor, and "(2.3)" in any text links to it, as "chapter 02" does to that chapter.
-- A figure gets its name as anchor, and the alternative text that `l2d_utils.results.save_figure` stored in the PNG.
+- A figure gets its name as anchor, and the alternative text that `l2d_utils.results.show_figure` stored in the PNG.
 - MathJax comes from a Python package, checked byte for byte.
 """
 

@@ -58,8 +58,9 @@ def save_table(frame: pd.DataFrame, name: str, out: str | Path) -> None:
     write_atomically(path, lambda p: frame.to_csv(p, index=False, float_format="%.6g", lineterminator="\n"))
 
 
-def save_figure(fig, name: str, frame: pd.DataFrame, out: str | Path, alt: str | None = None) -> None:
-    """Write a Matplotlib figure to out/name.png and the numbers that it shows to out/name.csv.
+def show_figure(fig, name: str, frame: pd.DataFrame, out: str | Path, alt: str | None = None):
+    """Write a Matplotlib figure to out/name.png and the numbers that it shows to out/name.csv; return the figure, so that
+    one call at the end of a notebook cell saves and shows it.
 
     `alt` says in words what is to be seen, for readers who cannot see it; it is stored inside the PNG, from
     where the index page takes it. By default it is put together from titles and axis labels.
@@ -69,6 +70,7 @@ def save_figure(fig, name: str, frame: pd.DataFrame, out: str | Path, alt: str |
     # Matplotlib's own version is left out: it would change the bytes with every release.
     metadata = {"Software": None, "Description": alt or _describe(fig)}
     write_atomically(path, lambda p: fig.savefig(p, format="png", metadata=metadata))
+    return fig
 
 
 def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) -> pd.DataFrame:

@@ -166,7 +166,7 @@ def test_a_large_file_is_found():
         ("table;", False),
         ("_ = table.head()", False),
         ("if missing:\n    print('no data')", False),
-        ("results.save_figure(fig, 'a', t, OUT)", False),
+        ("results.show_figure(fig, 'a', t, OUT)", False),
         ("torch.testing.assert_close(a, b)", False),
         ("import torch\ntorch.set_num_threads(1)", False),
         ("f = lambda: print(1)", False),

@@ -24,7 +24,7 @@ from l2d_utils import results
 fig, ax = plt.subplots(figsize=(3, 2))
 _ = ax.set(title="<b>bold</b> & plain")
 table = results.tidy([{"seed": s, "metric": "loss", "value": RATE * s} for s in SEEDS], split="test")
-results.save_figure(fig, "00_toy", table, OUT)
+results.show_figure(fig, "00_toy", table, OUT)
 plt.close(fig)
 print(RATE)"""
 

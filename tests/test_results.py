@@ -97,7 +97,7 @@ def test_figures_repeat_byte_for_byte_and_carry_their_description(out):
     frame = results.tidy([{"value": 1 / 3}], metric="accuracy")
     for name in ("one", "two"):
         fig = _figure()
-        results.save_figure(fig, name, frame, out)
+        results.show_figure(fig, name, frame, out)
         plt.close(fig)
     assert (out / "one.png").read_bytes() == (out / "two.png").read_bytes()
     assert (out / "one.csv").read_text() == f"{','.join(results.TIDY)}\n,,,,,,,accuracy,0.333333\n"

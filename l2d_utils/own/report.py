@@ -127,5 +127,5 @@ def write(advice: Advice, out: str | Path, curve: PriceCurve | None = None) -> P
     ):  # fmt: skip
         results.save_table(frame, name, folder)
     if curve is not None:
-        results.save_figure(frontier_figure(curve, advice), "frontier", curve.points, folder)
+        results.show_figure(frontier_figure(curve, advice), "frontier", curve.points, folder)
     return folder

@@ -233,7 +233,6 @@ def _oracle(problem: Any, rows: NDArray) -> NDArray[np.int64]:
     return problem.costs[rows].argmin(axis=1)
 
 
-
 # ---------------------------------------------------------------- the table
 
 _RATIO = ({"temperature": 1.0}, {"temperature": 0.3}, {"temperature": 0.1}, {"temperature": 3.0}, {"temperature": 10.0})
@@ -273,9 +272,22 @@ _loss("two_stage", "two-stage", "#0072B2", "o", "-", score=scores.two_stage, sta
 _loss("two_stage_cost_sum", "two-stage, cost-sum", "#104E72", "s")
 _loss("mild", "MILD", "#D55E00", "D", "-", _gammas, stands_in=(ROUTERS, PROMPTS, OWN))
 _loss("mild_free", "MILD, free margins", "#E28E4C", "d", "-.", stands_in=(ROUTERS,))
-_loss("global_temperature", "global temperature", "#56B4E9", "v", "-", tuple({"rho": r} for r in (1.0, 0.5, 0.25, 2.0, 4.0)))
+_loss(
+    "global_temperature",
+    "global temperature",
+    "#56B4E9",
+    "v",
+    "-",
+    tuple({"rho": r} for r in (1.0, 0.5, 0.25, 2.0, 4.0)),
+)
 _loss("reweighted", "re-weighted", "#999933", "v")
-_loss("class_balanced", "class-balanced", "#B8A245", "<", own=tuple({"beta": b} for b in (0.9, 0.99, 0.999, 0.9999, 0.99999)))
+_loss(
+    "class_balanced",
+    "class-balanced",
+    "#B8A245",
+    "<",
+    own=tuple({"beta": b} for b in (0.9, 0.99, 0.999, 0.9999, 0.99999)),
+)
 _loss("focal", "focal", "#882255", "p", own=tuple({"gamma": g} for g in (0.25, 0.5, 1.0, 2.0, 4.0)))
 _loss("ldam", "LDAM", "#332288", "h", own=tuple({"max_shift": s} for s in (0.1, 0.25, 0.5, 1.0, 2.0)))
 _loss("logit_adjustment", "logit adjustment", "#44AA99", "d", own=tuple({"tau": t} for t in (0.1, 0.25, 0.5, 1.0, 1.5)))

@@ -257,8 +257,8 @@ def _moved(base: str, color: str, *, line: str = "--", rule: Callable[..., Moved
     )  # fmt: skip
 
 
-# The two papers' methods and the plain ones carry the strong hues of Okabe and Ito's palette, which is safe for the common
-# colour-vision deficiencies; the peers from the imbalance literature carry muted ones; untrained scores are greys.
+# The two papers' methods and the plain ones carry the strong hues of Okabe and Ito's palette, which is safe for the
+# common colour-vision deficiencies; the peers from the imbalance literature carry muted ones; untrained scores are greys.
 register(
     Method("plug_in", "plug-in", "[prior] what a practitioner does first", "#E69F00", "s", make=PlugInRouter)
 )  # fmt: skip
@@ -302,7 +302,8 @@ _pairs = ((0.3, 0.0), (0.3, 0.2), (0.3, -0.2), (1.0, 0.2), (1.0, -0.2))
 _loss("margin_dr_cpe", "margin DR-CPE", "#CC79A7", "*", "-", tuple({"temperature": t, "gamma": g} for t, g in _pairs),
       stands_in=(ROUTERS, PROMPTS, OWN))  # fmt: skip
 register(
-    Method("neighbour_dr_cpe", "neighbour DR-CPE", "[ours]", "#E0B0CC", "<", "-.", NeighbourRouter, stands_in=(PROMPTS,),
+    Method("neighbour_dr_cpe", "neighbour DR-CPE", "[ours]", "#E0B0CC", "<", "-.", NeighbourRouter,
+           stands_in=(PROMPTS,),
            settings=tuple({"n_neighbors": k, "temperature": t} for t in (1.0, 0.3, 3.0) for k in NEIGHBOURS[2::3]))
 )  # fmt: skip
 register(

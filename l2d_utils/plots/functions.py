@@ -10,7 +10,6 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from l2d_utils.methods import METHODS
@@ -48,10 +47,6 @@ def _line_styles(values: pd.Series) -> dict[object, MethodStyle]:
         return method_styles(names)
     names.sort()
     return {name: MethodStyle(to_hex(RAMP(0.85 * i / max(1, len(names) - 1))), "") for i, name in enumerate(names)}
-
-
-def _shown(name: object) -> str:
-    return number_text(name) if isinstance(name, (float, np.floating)) else method_label(name)
 
 
 def _reference_style(name: str) -> MethodStyle:
@@ -94,14 +89,6 @@ def _draw_verticals(ax: Axes, verticals: Mapping[str, float]) -> None:
         ax.annotate(plain(text), (at, 1), xycoords=ax.get_xaxis_transform(), **in_points(0, 3), **look)
     if verticals:
         ax.set_title(ax.get_title(loc="left"), pad=22)
-
-
-def _legend(fig: Figure, handles: Sequence[Line2D], title: str | None, beside: bool) -> None:
-    """At the right of a single panel, below several."""
-    if beside:
-        fig.legend(handles=handles, loc="outside right upper", title=title, alignment="left")
-    else:
-        fig.legend(handles=handles, loc="outside lower center", title=title, ncols=min(4, len(handles)))
 
 
 @styled
@@ -177,9 +164,11 @@ def lines(
     if not pd.api.types.is_numeric_dtype(frame[hue]):  # the legend's order is that of the lines on the page
         heights = frame.groupby(hue)[y].mean()
         order.sort(key=lambda name: -heights[name])
-    handles = [key(styles[name], _shown(name), marker=markers) for name in order]
+    handles = [key(styles[name], method_label(name), marker=markers) for name in order]
     handles += [key(_reference_style(name), method_label(name)) for name in references or {}]
-    _legend(fig, handles, hue_label, beside=len(axes) == 1)
+    columns = 1 if len(axes) == 1 else min(4, len(handles))
+    place = "outside right upper" if columns == 1 else "outside lower center"
+    fig.legend(handles=handles, loc=place, title=hue_label, alignment="left", ncols=columns)
     return fig
 
 

@@ -29,7 +29,6 @@ from l2d_utils.plots.style import (
     method_label,
     mix,
     new_figure,
-    number_text,
     panel_axes,
     panel_grid,
     plain,
@@ -66,11 +65,10 @@ def _cell_text(value: float, fmt: str) -> str:
 
 
 def _levels(frame: pd.DataFrame, column: str) -> dict[object, str]:
-    """Values of a column as rows or columns of the grid, with their texts; a column "method" holds keys."""
+    """Values of a column as rows or columns of the grid, with their texts."""
     found = list(frame[column].unique())
     found = sorted(found) if pd.api.types.is_numeric_dtype(frame[column]) else found
-    text = method_label if column == "method" else plain
-    return {v: number_text(v) if isinstance(v, (float, np.floating)) else text(v) for v in found}
+    return {value: method_label(value) for value in found}
 
 
 def _colours(values: pd.Series, center: float | None) -> dict[str, object]:
@@ -117,9 +115,9 @@ def heatmap(
     """A number on a grid: regime maps of paired differences, validation loss over (λ, γ).
 
     Args:
-        frame: columns `rows`, `cols` (the grid; numbers are sorted, names stay in order of appearance, a column
-            "method" holds keys), `value` (NaN leaves the cell blank), and optionally the boolean column `significant`
-            (a dot in the cell's corner) and the column `panel` (one map per value, common colours).
+        frame: columns `rows`, `cols` (the grid: numbers are sorted, names stay in order of appearance), `value` (NaN
+            leaves the cell blank), and optionally the boolean column `significant` (a dot in the cell's corner) and
+            the column `panel` (one map per value, common colours). Methods are shown by their labels.
         label: what the colour means, with its unit. best: "min" or "max" frames that cell of each panel.
         center: the value shown white on the blue-to-orange scale; None gives a sequential scale.
 

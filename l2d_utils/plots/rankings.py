@@ -47,19 +47,13 @@ def _ranked(frame: pd.DataFrame, better: str) -> list:
     return list(means.sort_values(ascending=better == "lower", kind="stable").index)
 
 
-def _span(*columns: pd.Series) -> tuple[float, float]:
-    values = np.concatenate([np.asarray(c, dtype=float) for c in columns])
-    values = values[np.isfinite(values)]
-    low, high = float(values.min()), float(values.max())
-    return low, high if high > low else low + max(abs(low), 1.0) * 0.1
-
-
-def _draw_references(ax: Axes, references: Mapping[str, float], low: float, high: float, fmt: str) -> None:
+def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarray, fmt: str) -> None:
     """Labelled vertical lines above the axes, in as many rows as the labels need. A reference too far
-    from the data to share its scale is named at the edge that it lies beyond."""
-    reach = high - low
+    from the data (values, NaN left out) to share its scale is named at the edge that it lies beyond."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    reach = high - low or 0.1 * max(abs(low), 1.0)
     inside = {name: x for name, x in references.items() if low - 0.6 * reach <= x <= high + 0.6 * reach}
-    left, right = min([low, *inside.values()]), max([high, *inside.values()])
+    left, right = min([low, *inside.values()]), max([low + reach, *inside.values()])
     room = 0.06 * (right - left)
     ax.set_xlim(left - room, right + room)
     fig = ax.figure
@@ -132,11 +126,10 @@ def intervals(
             look = {"color": style.color, "markersize": 8, "markeredgewidth": 2 if style.marker in "|_x" else 0.8}
             ax.plot([row.mean], [y], style.marker, linestyle="none", **look)
             _number_at_right(ax, y, signed_text(row.mean, fmt))
-        low, high = _span(rows["mean"], rows["low"], rows["high"])
         ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)) if len(panels) < 4 else 2)
         if percent:
             as_percent(ax.xaxis)
-        _draw_references(ax, references or {}, low, high, fmt)
+        _draw_references(ax, references or {}, rows[["mean", "low", "high"]].to_numpy(), fmt)
     fig.supxlabel(f"{value}   " + ("(← better)" if better == "lower" else "(better →)"), fontsize=12)
     return fig
 

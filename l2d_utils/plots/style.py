@@ -24,7 +24,7 @@ FACE = "#FFFFFF"
 # Okabe and Ito's palette, safe for the common colour-vision deficiencies. Their yellow is left out:
 # a yellow line cannot be read on white.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
+SKY, PURPLE = "#56B4E9", "#CC79A7"
 
 
 def mix(color: str, other: str, share: float) -> str:
@@ -97,8 +97,8 @@ def panel_axes(fig: Figure, n: int, grid: tuple[int, int], **shared: bool) -> li
 
 
 def method_label(name: object) -> str:
-    """`methods.label` for figures: the name that readers see, safe from being read as mathematics."""
-    return plain(label(name))
+    """What readers see: the label of a method that the table knows, a float in short, anything else as it is."""
+    return number_text(name) if isinstance(name, float) else plain(label(name))
 
 
 def method_styles(names: Sequence[object]) -> dict[object, MethodStyle]:

@@ -415,7 +415,7 @@ def _ridge(l2: float, n: int):
 
 
 def cross_fitted_costs(X: NDArray, costs: NDArray, l2: float, random_state: int, folds: int = 5) -> NDArray[np.float64]:
-    """Estimates of E[c_k|x], (n, K), within the range of the costs: ridge regressions of other rows.  [reconstructed]"""
+    """Estimates of E[c_k|x], (n, K), in the range of the costs: ridge regressions on other rows.  [reconstructed]"""
     split = KFold(min(folds, len(X)), shuffle=True, random_state=random_state)
     estimate = cross_val_predict(_ridge(l2, len(X) * (folds - 1) // folds), X, costs, cv=split)
     return np.clip(estimate, costs.min(), costs.max())

@@ -91,7 +91,7 @@ def tune(
     tuned: dict[str, Tuned] = {}
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         users = [method for method in wanted if base in (method.key, method.base)]
-        settings, fitted = _fits(table.find(base), problem, every, ridge_factor, ridge, solver or {})
+        settings, fitted = fit_method(table.find(base), problem, every, ridge_factor, ridge, solver)
         for method in users:
             tuned[method.key] = _choose(method, settings, fitted, problem)
     return {method.key: tuned[method.key] for method in wanted}
@@ -105,10 +105,15 @@ def _checked(key: str, problem: Problem) -> Method:
     return method
 
 
-def _fits(
-    method: Method, problem: Problem, every: int, ridge_factor: float, ridge: float | None, solver: Mapping[str, Any]
+def fit_method(
+    method: Method,
+    problem: Problem,
+    every: int = 1,
+    ridge_factor: float = 1.0,
+    ridge: float | None = None,
+    solver: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Settings of a trained router, and a fit on the training rows for each."""
+    """Settings of a trained router, and a fit on the training rows for each; arguments as in `tune`."""
     rows = problem.split.train
     if method.make is None:
         raise ValueError(f"{method.key!r} is no router that can be tuned")
@@ -118,7 +123,7 @@ def _fits(
         settings = [s for i, s in enumerate(fixed) if s not in fixed[:i]]
     estimator = method.make()
     known = estimator.get_params()
-    estimator.set_params(**{name: value for name, value in solver.items() if name in known})
+    estimator.set_params(**{name: value for name, value in (solver or {}).items() if name in known})
     X, costs = problem.X[rows], problem.costs[rows]
     more = {need: getattr(problem, need)[rows] for need in method.needs}
     if method.key == "mild_free":

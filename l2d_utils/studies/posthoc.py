@@ -230,7 +230,7 @@ def ranks(frame: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     rows = _of(frame, "gap_closed")
     rows = rows[rows["method"].isin(methods)]
     means = rows.groupby(["method", "setting"], sort=False)["value"].mean().unstack("setting")
-    if means.empty or means.isna().any(axis=None):
+    if set(methods) - set(means.index) or means.isna().any(axis=None):
         raise ValueError("frame must hold gap_closed of every method in every setting")
     found = means.rank(ascending=False)
     found = found.assign(mean=found.mean(axis=1), worst=found.max(axis=1))

@@ -23,8 +23,6 @@ from l2d_utils.studies.variants import RANDOM_STATE, Plan, base_outputs, divide,
 #: What can be done with an image, and how many questions to people it takes.
 ACTIONS = ("the model", "one person", "three people")
 QUESTIONS = np.array([0.0, 1.0, 3.0])
-#: Of the errors that `answers` gives: model, first label, aggregate.
-COLUMNS = np.array([0, 1, 4])
 
 _RIDGES = tuple({"l2": l2} for l2 in (0.001, 0.003, 0.01, 0.03))
 #: Four settings of every router: those trained once and moved to each price, and those trained anew for every price.
@@ -66,7 +64,7 @@ def action_costs(errors: ArrayLike, price: float) -> NDArray[np.float64]:
     """
     if not np.isfinite(price) or price < 0:
         raise ValueError(f"price must be a finite number ≥ 0; found {price}")
-    return np.asarray(errors, dtype=np.float64)[:, COLUMNS] + price * QUESTIONS
+    return np.asarray(errors, dtype=np.float64)[:, [0, 1, 4]] + price * QUESTIONS
 
 
 def ask_people(rows: Sample, errors: NDArray, split: Split, prices: Sequence[float]) -> list[dict[str, Any]]:
@@ -83,7 +81,7 @@ def ask_people(rows: Sample, errors: NDArray, split: Split, prices: Sequence[flo
     """
     problems = [Problem(rows.X, action_costs(errors, price), split) for price in prices]
     train, test, n = split.train, split.test, len(split.test)
-    people = errors[train][:, COLUMNS[1:]].mean(axis=0)
+    people = errors[train][:, [1, 4]].mean(axis=0)
     expected = np.column_stack([1 - rows.model[test].max(axis=1), np.tile(people, (n, 1))])
     routes = {key: _moved(key, Problem(rows.X, action_costs(errors, 0.0), split), prices) for key in ONCE}
     routes |= {key: [_trained(key, problem) for problem in problems] for key in ANEW}
@@ -91,12 +89,15 @@ def ask_people(rows: Sample, errors: NDArray, split: Split, prices: Sequence[flo
     routes["best_single"] = [np.full(n, best_single(problem.costs[train])) for problem in problems]
     routes |= {name: [np.full(n, k)] * len(prices) for k, name in ((1, "one_person"), (2, "three_people"))}
     routes["oracle"] = [problem.costs[test].argmin(axis=1) for problem in problems]
-    found, labels = [], rows.labels[test]
+    found, labels, free = [], rows.labels[test], action_costs(errors, 0.0)[test]
     for method, by_price in routes.items():
         for price, problem, to in zip(prices, problems, by_price, strict=True):
-            questions, loss = QUESTIONS[to].mean(), deferral_loss(problem.costs[test], to)
-            numbers = {"deferral_loss": loss, "accuracy": 1 - errors[test][np.arange(n), COLUMNS[to]].mean()}
-            records = [{"metric": m, "value": v} for m, v in (numbers | {"questions": questions}).items()] + _shares(to)
+            records = [
+                {"metric": "deferral_loss", "value": deferral_loss(problem.costs[test], to)},
+                {"metric": "accuracy", "value": 1 - deferral_loss(free, to)},
+                {"metric": "questions", "value": QUESTIONS[to].mean()},
+                *_shares(to),
+            ]
             if method == "dr_cpe_marginal":
                 records += [r | {"label": c} for c in np.unique(rows.labels) for r in _shares(to[labels == c])]
             found += [{"method": method, "price": price, **record} for record in records]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.agents import ImageClassifier
+from l2d_utils.agents import ImageClassifier, ResNet
 from l2d_utils.cache import keep
 from l2d_utils.data import ImageData, split_images, stratified_subset
 from l2d_utils.methods import fingerprint
@@ -243,6 +244,16 @@ class Plan:
     expert: Agent
     grid: posthoc.Grid
     home: tuple[int, ...] | None = None
+
+
+def residual_plan(
+    data: ImageData, grid: posthoc.Grid, *, rows: int, depths: tuple[int, int], **training: Any
+) -> Plan:
+    """Two ResNets of these depths on `rows` images and as many for the scores, or a third of the training part each
+    where that is less; two thirds of the pool train the scores. training: the other settings of both `Agent`s."""
+    rows = min(rows, int((~data.test).sum()) // 3)
+    base, expert = (Agent(partial(ResNet, depth, channels=data.images.shape[-1]), **training) for depth in depths)
+    return Plan(rows, rows, 2 * rows // 3, base, expert, grid, HOMES.get(data.name))
 
 
 def divide(data: ImageData, plan: Plan) -> Rows:

@@ -1,4 +1,7 @@
-"""Variants of the training data: what is kept, what is altered, and what is refused."""
+"""Variants of the training data: what is kept, what is altered, what is refused; and the study on images."""
+
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -7,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from l2d_utils import agents, posthoc, variants
-from l2d_utils.data import HumanLabels, ImageData, load_images
+from l2d_utils import agents
+from l2d_utils.data import ImageData, load_images
+from l2d_utils.studies import posthoc, variants
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 40))
 ROWS = np.arange(0, 400, 2)
@@ -101,148 +105,127 @@ def test_homes_name_classes_once():
         assert len(set(variants.HOMES[name])) == len(variants.HOMES[name]) == size
 
 
-def toy_images():
-    labels = np.repeat(np.arange(2), 30)
-    images = np.random.default_rng(0).integers(0, 120, (60, 4, 4, 1)).astype(np.uint8)
-    images[labels == 1] += 130
-    return ImageData(images, labels, None, ("dark", "bright"), "toy", "made up", "0")
+def toy_images(n_classes=4, n=400):
+    rng = np.random.default_rng(2)
+    labels = np.arange(n) % n_classes
+    images = rng.integers(0, 60, (n, 4, 4, 1)).astype(np.uint8)
+    images[..., 0] += (50 * labels[:, None, None] + rng.integers(0, 30, (n, 1, 1))).astype(np.uint8)
+    names = tuple("abcdefghij"[:n_classes])
+    return ImageData(images, labels, np.arange(n) >= n - 80, names, "toy", "made up", "4")
 
 
-def toy_net(n_outputs, mean, std):
-    body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3), torch.nn.ReLU())
-    return agents.ImageClassifier(body, 3, n_outputs, mean, std)
+def toy_net(n_outputs, mean, std, width=3):
+    body = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, width), torch.nn.ReLU())
+    return agents.ImageClassifier(body, width, n_outputs, mean, std)
 
 
-def test_agent_outputs_learn_the_labels_given_and_are_cached(tmp_path):
-    data, out = toy_images(), np.arange(50, 60)
-    given = variants.clean(data.labels, np.arange(50), 2)
-    settings = {"epochs": 10, "batch_size": 10, "lr": 0.05, "dtype": torch.float64}
-    calls = []
+AGENT = variants.Agent(toy_net, epochs=2, batch_size=20, lr=0.02, dtype=torch.float64)
+GRID = posthoc.Grid(("confidence", "diff_01"), (1.0,), (0.1,), (0.5,))
+PLAN = variants.Plan(120, 120, 60, base=AGENT, expert=replace(AGENT, epochs=12), grid=GRID, home=(0, 1))
 
-    def network(**arguments):
-        calls.append(1)
-        return toy_net(**arguments)
 
-    run = {"network": network, "random_state": 0, **settings}
-    first = variants.agent_outputs(data, given, out, cache=tmp_path, **run)
+def study(folder, names=("specialist",), seeds=(0, 1), plan=PLAN, data=None, **how):
+    return variants.image_study(data or toy_images(), plan, names, seeds, folder, **{"say": None, **how})
+
+
+def accuracies(frame):
+    found = frame[(frame["method"] == "best_single") & (frame["agent"] != "") & (frame["seed"] == 0)]
+    return found.set_index("agent")["value"].to_dict()
+
+
+def test_agents_learn_the_labels_given_and_are_kept(tmp_path):
+    data, rows, out = toy_images(2, 200), np.arange(100), np.arange(100, 160)
+    given, agent = variants.clean(data.labels, rows, 2), replace(AGENT, epochs=10, lr=0.05)
+    first = variants.agent_outputs(data, given, out, agent, 0, tmp_path)
     assert (first["logits"].argmax(axis=1) == data.labels[out]).all()
-    assert first["features"].shape == (10, 3) and first["logits"].dtype == np.float64
-    again = variants.agent_outputs(data, given, out, cache=tmp_path, **run)
-    free = variants.agent_outputs(data, given, out, **run)
+    assert first["features"].shape == (60, 3) and first["logits"].dtype == np.float64
+    again = variants.agent_outputs(data, given, out, agent, 0, tmp_path)
+    free = variants.agent_outputs(data, given, out, agent, 0)
     for name in first:
         np.testing.assert_array_equal(first[name], again[name])
         np.testing.assert_array_equal(first[name], free[name])
-    flipped = variants.TrainingSet(given.rows, 1 - given.labels)
-    wrong = variants.agent_outputs(data, flipped, out, cache=tmp_path, **run)
+    flipped = given._replace(labels=1 - given.labels)
+    wrong = variants.agent_outputs(data, flipped, out, agent, 0, tmp_path)
     assert (wrong["logits"].argmax(axis=1) != data.labels[out]).all()
-    assert len(list(tmp_path.glob("*.npz"))) == 2
+    assert len(list(tmp_path.iterdir())) == 2  # and no unfinished training
 
 
-def test_rows_are_disjoint_and_people_stand_beside_their_images(tmp_path):
-    labels = np.tile(np.arange(2), 60)
-    test = np.arange(120) >= 100
-    images = np.random.default_rng(1).integers(0, 120, (120, 4, 4, 1)).astype(np.uint8)
-    images[labels == 1] += 130
-    data = ImageData(images, labels, test, ("dark", "bright"), "toy", "made up", "1")
-    rows = variants.divide(data, agent_rows=30, pool=40, random_state=0)
-    everything = np.concatenate(rows)
-    np.testing.assert_array_equal(np.sort(everything), np.arange(120))
-    assert [len(part) for part in rows] == [30, 40, 20, 30]
+def test_a_training_that_was_stopped_goes_on_from_its_last_epoch(tmp_path, monkeypatch):
+    from l2d_utils import training
 
-    pair = variants.variant("clean", labels, rows.agents, 2)
-    settings = {"batch_size": 10, "lr": 0.05, "dtype": torch.float64}
-    agent = {"network": toy_net, "epochs": 5}
-    model, expert = variants.pair_outputs(data, pair, rows, base=agent, expert=agent, random_state=0, **settings)
-    assert len(model["logits"]) == 90 and len(expert["logits"]) == 60
-    np.testing.assert_allclose(model["logits"][:60], expert["logits"])  # same net, same rows, same seed
+    data, given = toy_images(), variants.clean(toy_images().labels, np.arange(200), 4)
+    whole = variants.agent_outputs(data, given, np.arange(200, 300), AGENT, 0, tmp_path / "whole")
+    write, said = training._write_checkpoint, []
 
-    answers = np.stack([labels[:100], 1 - labels[:100], labels[:100]], axis=1)
-    sample, errors = variants.people(data, HumanLabels(answers, labels[:100], "made up", "2"), rows, model)
-    assert len(sample.labels) == 70 and errors.shape == (70, 5)
-    np.testing.assert_array_equal(errors[:, 1:], np.tile([0, 1, 0, 0], (70, 1)))
-    np.testing.assert_array_equal(errors[:, :2], sample.costs)
+    def stop(path, *state):
+        write(path, *state)
+        raise KeyboardInterrupt
 
-    study = {"score_rows": 40, "methods": ("confidence",), "temperatures": (1.0,), "ridges": (1.0,), "rates": (0.5,)}
-    noisy = sample._replace(expert=sample.expert[np.random.default_rng(0).permutation(70)])
+    monkeypatch.setattr(training, "_write_checkpoint", stop)
+    with pytest.raises(KeyboardInterrupt):
+        variants.agent_outputs(data, given, np.arange(200, 300), AGENT, 0, tmp_path / "halves")
+    monkeypatch.setattr(training, "_write_checkpoint", lambda *state: (said.append(1), write(*state)))
+    halves = variants.agent_outputs(data, given, np.arange(200, 300), AGENT, 0, tmp_path / "halves")
+    assert len(said) == 1  # one of the two epochs was done before
+    np.testing.assert_array_equal(halves["logits"], whole["logits"])
+
+
+def test_rows_are_disjoint_and_everything_is_somewhere():
+    data = toy_images()
+    rows = variants.divide(data, PLAN)
+    np.testing.assert_array_equal(np.sort(np.concatenate(rows)), np.arange(400))
+    assert [len(part) for part in rows] == [120, 120, 80, 80]
+    np.testing.assert_array_equal(rows.test, np.flatnonzero(data.test))
+
+
+def test_the_whole_study_runs_and_resumes(tmp_path):
+    data, names = toy_images(), ("specialist", "clean")
     said = []
-    for _ in range(2):
-        frame = variants.score_study(noisy, noisy, (0, 1), tmp_path, {"data": "toy"}, say=said.append, **study)
-    assert len(said) == 2 and set(frame["seed"]) == {0, 1}  # the second time everything is remembered
+    frame = study(tmp_path, names, say=said.append)
+    made = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert len(said) == 4 and len(made) == 3 + 4  # each seed of each variant; the variants share their base model
+    pd.testing.assert_frame_equal(frame, study(tmp_path, names, say=said.append))
+    assert len(said) == 4 and made == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert set(frame["setting"]) == set(names) and set(frame["seed"]) == {0, 1}
+    assert set(frame["data"]) == {data.name}
+
+    closer = replace(PLAN, grid=GRID._replace(methods=("diff_01",), rates=()))
+    closer = study(tmp_path, ("clean",), (0,), closer, records=posthoc.each_setting)
+    assert set(closer["metric"]) == {"mean_accuracy", "gap_closed"} and (closer["ridge"] != "").all()
 
 
-def test_the_whole_study_runs_resumes_and_is_written_down(tmp_path, monkeypatch):
-    monkeypatch.delenv("L2D_OUT", raising=False)
-    rng = np.random.default_rng(2)
-    labels = np.tile(np.arange(4), 100)
-    images = rng.integers(0, 60, (400, 4, 4, 1)).astype(np.uint8)
-    images[..., 0] += (50 * labels[:, None, None] + rng.integers(0, 30, (400, 1, 1))).astype(np.uint8)
-    data = ImageData(images, labels, np.arange(400) >= 320, tuple("abcd"), "toy4", "made up", "4")
-    net = {"network": toy_net, "epochs": 2}
-    plan = {
-        "agent_rows": 120, "pool": 120, "base": net, "learn": {"batch_size": 20, "lr": 0.02, "dtype": torch.float64},
-        "score_rows": 60, "methods": ("confidence", "diff_01"), "temperatures": (1.0,), "ridges": (0.1,),
-        "rates": (0.5,), "say": lambda text: None,
-    }  # fmt: skip
-    arguments = {"home": (0, 1), "expert": {"network": toy_net, "epochs": 12}, **plan}
-    frame = variants.image_study(data, ("specialist", "clean"), (0, 1), tmp_path, **arguments)
-    again = variants.image_study(data, ("specialist", "clean"), (0, 1), tmp_path, **arguments)
-    pd.testing.assert_frame_equal(frame, again)
-    assert set(frame["setting"]) == {"specialist", "clean"} and set(frame["seed"]) == {0, 1}
-
-    closer = {k: v for k, v in arguments.items() if k != "rates"} | {"methods": ["diff_01"]}
-    closer = variants.image_study(data, ("clean",), (0,), tmp_path, records=posthoc.each_setting, **closer)
-    assert closer["study"].str.startswith("ridge=").all() and set(closer["metric"]) == {"area", "gap_closed"}
-
-    people = HumanLabels(np.tile(labels[:320, None], 3), labels[:320], "made up", "5")
-    crowd = variants.people_study(data, people, (0, 1), tmp_path, test_rows=80, prices=(0.0, 0.1), **plan)
-    assert set(crowd["study"]) == {"one person", "prices", "accuracy"}
-    human = crowd[(crowd["method"] == "human 2") & (crowd["metric"] == "accuracy")]
-    assert human["value"].tolist() == [1.0]
-    variants.save_people(data, people, crowd, "crowd", tmp_path, notebook="07", test_rows=80)
-    made = pd.read_csv(tmp_path / "crowd_provenance.csv").set_index("what")["value"]
-    assert made["people sha256"] == "5" and made["test_rows"] == "80" and made["seeds"] == "[0, 1]"
-    assert len(pd.read_csv(tmp_path / "crowd.csv")) == (~crowd["metric"].str.startswith("curve/")).sum()
-
-    variants.HOMES["toy4"] = (0, 1)
-    try:
-        variants.save_study(data, frame, "x", tmp_path, notebook="07", study="full", agent_rows=120, pool=120, lam=1)
-    finally:
-        del variants.HOMES["toy4"]
-    written = pd.read_csv(tmp_path / "x_rows.csv")
-    assert len(written) == 120 and "specialist/expert" in written
-    assert "package source sha256" in pd.read_csv(tmp_path / "x_provenance.csv")["what"].tolist()
-    assert not pd.read_csv(tmp_path / "x_variants.csv")["metric"].str.startswith("curve/").any()
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"expert": replace(AGENT, epochs=1)},
+        {"home": (2, 3)},
+        {"expert": replace(AGENT, epochs=12, lr=0.002)},
+        {"expert": replace(AGENT, epochs=12, network=partial(toy_net, width=9))},
+    ],
+    ids=["epochs", "home", "lr", "network"],
+)
+def test_other_agents_in_the_same_folder_are_other_agents(tmp_path, change):
+    """Once, a study asked for with other epochs and another home gave the old numbers again."""
+    plan = replace(PLAN, **change)
+    old, new = study(tmp_path / "one"), study(tmp_path / "one", plan=plan)
+    pd.testing.assert_frame_equal(new, study(tmp_path / "fresh", plan=plan))
+    assert old["value"].tolist() != new["value"].tolist()
+    assert accuracies(old)["model"] == accuracies(new)["model"]
 
 
-def test_prices_move_one_router_from_people_to_the_model():
-    rng = np.random.default_rng(3)
-    X = rng.standard_normal((1200, 2))
-    wrong = 1 / (1 + np.exp(-3 * X[:, 0]))  # the model errs where the first feature is large
-    errors = np.zeros((1200, 5))
-    errors[:, 0] = rng.random(1200) < wrong
-    errors[:, 1:4] = rng.random((1200, 3)) < 0.15
-    errors[:, 4] = rng.random(1200) < 0.05
-    labels, rows = rng.integers(0, 2, 1200), np.arange(1200)
-    honest = np.column_stack([1 - wrong, np.tile(wrong[:, None] / 9, 9)])  # confidence tells the truth
-    sample = posthoc.Sample(X, honest, honest, labels)
-    records = variants.ask_people(sample, errors, rows[:500], rows[500:800], rows[800:], (0.0, 0.1, 2.0))
-    frame = pd.DataFrame(records).pivot(index="setting", columns=["method", "metric"], values="value")
-    for method in ("dr_cpe_marginal", "plug_in", "two_stage", "global_temperature", "confidence"):
-        asked = frame[method]["questions"]
-        assert asked["0"] > asked["0.1"] > asked["2"] == 0, method
-        shares = frame[method][[f"share/{k}" for k in (1, 2, 3)]]
-        np.testing.assert_allclose(shares.sum(axis=1), 1)
-        np.testing.assert_allclose(shares @ variants.QUESTIONS, asked)
-        for price in ("0.1", "2"):
-            assert frame[method]["deferral_loss"][price] <= frame["best_single"]["deferral_loss"][price] + 1e-12
-        assert (frame["oracle"]["deferral_loss"] <= frame[method]["deferral_loss"] + 1e-12).all()
-    for name, column, questions in (("one_person", 1, 1), ("three_people", 4, 3)):
-        np.testing.assert_allclose(frame[name]["accuracy"], 1 - errors[800:, column].mean())
-        np.testing.assert_allclose(frame[name]["questions"], questions)
-    # with λ and the price in one unit, both routers estimate the same expected costs
-    assert abs(frame["plug_in"]["questions"]["0.1"] - frame["dr_cpe_marginal"]["questions"]["0.1"]) < 0.15
-    with pytest.raises(ValueError, match="price must be"):
-        variants.action_costs(errors, -0.1)
+def test_other_images_under_the_same_name_are_another_study(tmp_path):
+    data = toy_images()
+    brighter = replace(data, images=(255 - data.images).astype(np.uint8))  # same name, same checksum
+    study(tmp_path / "one")
+    new = study(tmp_path / "one", data=brighter)
+    pd.testing.assert_frame_equal(new, study(tmp_path / "fresh", data=brighter))
+
+
+def test_another_grid_or_number_of_rows_is_another_study(tmp_path):
+    study(tmp_path / "one")
+    for plan in (replace(PLAN, score_rows=100), replace(PLAN, grid=GRID._replace(ridges=(10.0,)))):
+        new = study(tmp_path / "one", plan=plan)
+        pd.testing.assert_frame_equal(new, study(tmp_path / "fresh", plan=plan))
 
 
 def test_medmnist_files_go_through_the_same_code(tmp_path, monkeypatch):
@@ -253,11 +236,8 @@ def test_medmnist_files_go_through_the_same_code(tmp_path, monkeypatch):
     arrays = {f"{p}_images": images[s] for p, s in parts.items()} | {f"{p}_labels": labels[s] for p, s in parts.items()}
     np.savez(tmp_path / "graymnist.npz", **arrays)
     monkeypatch.setenv("L2D_DATA_DIR", str(tmp_path))
-    monkeypatch.delenv("L2D_OUT", raising=False)
-    plan = variants.full_plan(load_images("graymnist"), epochs=1)
-    assert plan["agent_rows"] == plan["pool"] == 60 and plan["score_rows"] == 40
-    quick = {"methods": ("confidence", "diff_01"), "temperatures": (1.0,), "ridges": (0.1,), "rates": (0.5,)}
-    frame = variants.image_study(
-        load_images("graymnist"), ("clean",), (0, 1), tmp_path, home=(), say=lambda text: None, **plan, **quick
-    )
+    data = load_images("graymnist")
+    plan = variants.residual_plan(data, GRID, rows=15_000, depths=(8, 14), epochs=1, batch_size=128, lr=5e-3)
+    assert plan.agent_rows == plan.pool == 60 and plan.score_rows == 40  # a third of the training part
+    frame = study(tmp_path / "parts", ("clean",), plan=plan, data=data)
     assert set(frame["data"]) == {"graymnist"} and frame["value"].notna().all()

@@ -7,8 +7,10 @@ the CSV that it was drawn from. The same input gives the same bytes: no dates, n
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,11 @@ TIDY = ["notebook", "study", "data", "split", "method", "setting", "seed", "metr
 #: question or of a dollar unit, in errors; λ and ridge strength; name of a chosen parameter, whose value is `value`.
 FACTS = ["n", "agent", "label", "rate", "price", "temperature", "ridge", "parameter"]
 SOURCES = ["data", "source", "sha256"]
+CLAIMS = ["id", "claim", "measured", "holds"]
+
+
+class UsageError(Exception):
+    """Something the caller can put right; commands show it as one line, without a traceback."""
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
@@ -106,7 +113,21 @@ def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Tidy tables below each other: the columns of `TIDY` and `FACTS` that any of them has, empty entries as ""."""
     frame = pd.concat(list(frames), ignore_index=True)
     columns = [c for c in [*TIDY[:-1], *FACTS, "value"] if c in frame.columns]
-    return frame[columns].astype({c: object for c in columns if c != "value"}).fillna("")
+    return _with_plain_facts(frame[columns].astype({c: object for c in columns if c != "value"}).fillna(""))
+
+
+def _with_plain_facts(frame: pd.DataFrame) -> pd.DataFrame:
+    # a column with empty entries makes floats (or, read from a file, text) of its whole numbers: agent 2, not 2.0 or "2"
+    numbers = [c for c in FACTS if c in frame.columns and c != "parameter"]
+    return frame.assign(**{c: frame[c].map(_plain_fact).astype(object) for c in numbers})
+
+
+def _plain_fact(value: Any) -> Any:
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number
 
 
 #: Columns of a tidy table that are text even where they look like numbers, as notebook "08" does.
@@ -115,7 +136,8 @@ _TEXT = {name: str for name in TIDY if name not in ("seed", "value")}
 
 def read_table(path: Any) -> pd.DataFrame:
     """A table as `save_table` wrote it, from a path or a buffer: text stays text, and no entry becomes NaN."""
-    return pd.read_csv(path, keep_default_na=False, dtype=_TEXT)
+    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT, float_precision="round_trip")
+    return _with_plain_facts(frame) if set(TIDY) <= set(frame.columns) else frame
 
 
 def stored(name: str, out: str | Path, committed: str | Path) -> pd.DataFrame:
@@ -138,6 +160,33 @@ def save_sources(*datasets: Any, name: str, out: str | Path) -> None:
     """
     rows = [(d.name, d.source, getattr(d, "sha256", "") or "") for d in datasets]
     save_table(pd.DataFrame(rows, columns=SOURCES), name, out)
+
+
+def claims(rows: Iterable[tuple[str, str, Any, Any]], name: str, out: str | Path) -> pd.DataFrame:
+    """Write what a chapter claims to out/name.csv (columns `CLAIMS`) and return it as a table to show, its rows named by id.
+
+    rows: (id, claim, measured, holds). The id finds the row from claims.yaml, so it stays when the sentence is reworded;
+    measured is text, or a number, of which three digits are kept; holds comes of a comparison.
+
+    Raises:
+        ValueError: an id that is no lower-case word-with-hyphens or is given twice; `holds` that is neither true nor false.
+
+    Example:
+        >>> import tempfile
+        >>> claims([("gap", "the gap is small", 0.01234, 0.01234 < 0.02)], "00_claims", tempfile.mkdtemp()).shape
+        (1, 3)
+    """
+    found = []
+    for key, claim, measured, holds in rows:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(key)) or key in [row[0] for row in found]:
+            raise ValueError(f"id: {key!r} is no word-with-hyphens, or is given twice")
+        if str(holds) not in ("True", "False"):  # those of numpy and torch, too
+            raise ValueError(f"holds: {key!r} has {holds!r}, neither True nor False")
+        text = str(measured) if isinstance(measured, (str, Integral)) else f"{measured + 0.0:.3g}"
+        found.append((key, claim, text, str(holds) == "True"))
+    frame = pd.DataFrame(found, columns=CLAIMS)
+    save_table(frame, name, out)
+    return frame.set_index("id")
 
 
 def _target(name: str, out: str | Path, suffix: str) -> Path:

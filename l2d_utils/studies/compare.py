@@ -117,7 +117,10 @@ def fit_method(
     rows = problem.split.train
     if method.make is None:
         raise ValueError(f"{method.key!r} is no router that can be tuned")
-    settings = [s for s in table.settings(method, every, ridge_factor) if _neighbours(s) <= max(5, len(rows) // 2)]
+    # a thinned grid may hold no number of neighbours that few training rows allow: then the whole grid is taken
+    settings = _few_neighbours(table.settings(method, every, ridge_factor), len(rows)) or _few_neighbours(
+        table.settings(method, 1, ridge_factor), len(rows)
+    )
     if ridge is not None:  # nearest neighbours have none
         fixed = [{**s, "l2": ridge} if "l2" in s else s for s in settings]
         settings = [s for i, s in enumerate(fixed) if s not in fixed[:i]]
@@ -131,8 +134,13 @@ def fit_method(
     return settings, choosing.fit_settings(estimator, settings, X, costs, **more)
 
 
-def _neighbours(setting: Mapping[str, Any]) -> int:
-    return max((value for name, value in setting.items() if name.endswith("n_neighbors")), default=0)
+def _few_neighbours(settings: list[dict[str, Any]], n_rows: int) -> list[dict[str, Any]]:
+    """The settings that ask for at most half of the rows as neighbours."""
+
+    def neighbours(setting: Mapping[str, Any]) -> int:
+        return max((value for name, value in setting.items() if name.endswith("n_neighbors")), default=0)
+
+    return [setting for setting in settings if neighbours(setting) <= max(5, n_rows // 2)]
 
 
 def _free_margins(estimator: Any, problem: Problem, ridge_factor: float) -> tuple[list[dict[str, Any]], list[Any]]:

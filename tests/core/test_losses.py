@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from l2d_utils import losses
 from l2d_utils.losses import PRESETS, pair_loss, soft_margins
 from l2d_utils.routers import cross_fitted_costs
-from planted import clear_points, minimise_table, reference_loss, tabular_problem
+from references import clear_points, minimise_table, reference_loss, tabular_problem
 
 #: Parameters away from the defaults, so that a preset that forgets one is seen; margins are per-agent where needed.
 PARAMS = {

@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from l2d_utils.data import DataError, RoutingTable, load_routing, read_table
+from l2d_utils.own.suspicions import Oddity, suspicions
 from l2d_utils.validate import check_matrix, check_same_rows
 
 #: Cells of a csv that are read as missing.
@@ -32,26 +31,18 @@ MIN_ROWS = 40
 MOST_WRONG, MOST_MISSING = 0.05, 0.5
 
 
-class Oddity(NamedTuple):
-    """`found`: what is odd; `count`: of how many cells, rows or agents; `done`: what was done about it."""
-
-    found: str
-    count: int
-    done: str
-
-
 @dataclass(frozen=True, eq=False)
 class Case:
     """A checked routing problem of n inputs and K agents.
 
-    errors : float64 (n, K), 1 − score, NaN where an agent's score is missing;  dollars : (n, K) per request, or None;
+    scores : float64 (n, K) in [0, 1], NaN where one is missing;  dollars : (n, K) per request, or None;
     features : (n, d), or None where the prompts are to be embedded;  task : str (n,) or None;  test : bool (n,), or
     None where the table brings no hold-out;  group : int64 (n,), equal for equal prompts.
     """
 
     prompts: list[str]
     features: NDArray | None
-    errors: NDArray[np.float64]
+    scores: NDArray[np.float64]
     dollars: NDArray[np.float64] | None
     agents: tuple[str, ...]
     task: NDArray | None
@@ -65,7 +56,7 @@ class Case:
     @property
     def complete(self) -> NDArray[np.bool_]:
         """Rows with a score from every agent, (n,): the only ones that count in a reported figure."""
-        return ~np.isnan(self.errors).any(axis=1)
+        return ~np.isnan(self.scores).any(axis=1)
 
     def report(self) -> pd.DataFrame:
         """The oddities as a table; one row says so if there are none."""
@@ -235,9 +226,9 @@ def _from_frame(frame: pd.DataFrame, name: str, source: str, sha256: str, featur
             what = f"the split leaves {min(sizes)} rows with all scores on one side"
             notes.append(Oddity(what, len(test), "split ignored, folds drawn"))
             test = None
-    notes += _suspicions(scores, agents, None if task is None else pd.factorize(task)[0], test)
+    notes += suspicions(scores, agents, None if task is None else pd.factorize(task)[0], test)
     return Case(
-        prompts, features, 1.0 - scores, dollars, agents, task, test, group, tuple(notes), name, source, sha256
+        prompts, features, scores, dollars, agents, task, test, group, tuple(notes), name, source, sha256
     )  # fmt: skip
 
 
@@ -448,131 +439,21 @@ def _without_leaks(keep: NDArray, test: NDArray | None, group: NDArray, notes: l
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# suspicions: things that are only reported
-
-
-def _suspicions(scores: NDArray, agents: tuple[str, ...], task: NDArray | None, test: NDArray | None) -> list[Oddity]:
-    notes = []
-    spread = np.nanmax(scores, axis=0) - np.nanmin(scores, axis=0)
-    for k in np.flatnonzero(spread == 0):
-        value = np.nanmax(scores[:, k])
-        notes.append(
-            Oddity(f"agent {agents[k]!r} scores {value:g} on every row", 1, "kept; nothing tells its rows apart")
-        )
-    twins = [(i, j) for i in range(len(agents)) for j in range(i) if spread[i] and _same(scores[:, i], scores[:, j])]
-    notes += [
-        Oddity(f"agents {agents[j]!r} and {agents[i]!r} have equal scores on every row", 2, "kept") for i, j in twins
-    ]
-    for k in shuffled_agents(scores, task):
-        what = f"scores of {agents[k]!r} have nothing to do with the other agents' on the same rows"
-        notes.append(Oddity(what, 1, "kept; were its rows shuffled or joined wrongly?"))
-    for block, rows, order in swapped_columns(scores, task, test):
-        swap = ", ".join(f"{agents[i]!r} like {agents[j]!r}" for i, j in enumerate(order) if i != j)
-        notes.append(
-            Oddity(f"in {block} the agents seem to have changed places: {swap}", rows, "kept; look at those rows")
-        )
-    return notes
-
-
-def _same(a: NDArray, b: NDArray) -> bool:
-    return bool(np.array_equal(a, b, equal_nan=True))
-
-
-def shuffled_agents(scores: ArrayLike, task: ArrayLike | None = None) -> list[int]:
-    """Agents whose rows look shuffled against the others'.  [ours]
-
-    Prompts are easy or hard for everybody, so an agent's score goes with the mean of the others', and with the task.
-    Agents are named that show neither link (both within chance) while another agent shows one beyond doubt.
-
-    Args:
-        scores: (n, K), NaN where missing. task: (n,) or None.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    centred = np.nan_to_num(scores - np.nanmean(scores, axis=0))
-    total = centred.sum(axis=1)
-    # squared correlations times n: about chi-square with 1 degree of freedom where there is no link
-    with np.errstate(invalid="ignore", divide="ignore"):
-        links = []
-        for column in centred.T:
-            rest = total - column
-            links.append(len(column) * (column @ rest) ** 2 / ((column @ column) * (rest @ rest)))
-        z = np.sqrt(np.nan_to_num(links))
-    if task is not None:
-        codes = pd.factorize(np.asarray(task))[0]
-        z = np.maximum(z, [_between(column, codes) for column in centred.T])
-    varies = np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)
-    return [int(k) for k in np.flatnonzero(varies & (z < 2.5))] if (z > 6).any() else []
-
-
-def _between(column: NDArray, codes: NDArray) -> float:
-    """How far the variation between tasks exceeds chance, in standard deviations of its null distribution."""
-    counts = np.bincount(codes)
-    if len(counts) < 2 or not column.any():
-        return 0.0
-    between = (np.bincount(codes, weights=column) ** 2 / counts).sum() / column.var()
-    return float((between - (len(counts) - 1)) / np.sqrt(2 * (len(counts) - 1)))
-
-
-def swapped_columns(
-    scores: ArrayLike, task: ArrayLike | None = None, test: ArrayLike | None = None, blocks: int = 10
-) -> list[tuple[str, int, NDArray[np.int64]]]:
-    """Stretches of rows in which the agents' columns seem to have changed places, as after a careless join.  [ours]
-
-    In every tenth of the rows, and in the test part, each agent's mean is compared with what every agent scores on
-    such tasks elsewhere. A stretch is named when the agents' own values miss by far more than chance while another
-    order of the agents fits.
-
-    Returns:
-        (name of the stretch, number of rows, order (K,): agent k behaves like agent order[k]) per stretch.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    n, n_agents = scores.shape
-    codes = np.zeros(n, dtype=np.int64) if task is None else pd.factorize(np.asarray(task))[0]
-    stretches = [(f"rows {b[0]} to {b[-1]}", b) for b in np.array_split(np.arange(n), blocks) if len(b) >= 30]
-    if test is not None:
-        stretches.append(("the test part", np.flatnonzero(np.asarray(test))))
-    there, values = np.isfinite(scores), np.nan_to_num(scores)
-    sums = np.column_stack([np.bincount(codes, weights=v) for v in values.T])
-    counts = np.column_stack([np.bincount(codes, weights=v) for v in there.T.astype(float)])
-    noise = np.nanvar(scores, axis=0) + 1e-6
-    found = []
-    for name, rows in stretches:
-        size = codes.max() + 1
-        inside = np.column_stack([np.bincount(codes[rows], weights=v, minlength=size) for v in values[rows].T])
-        weight = np.column_stack(
-            [np.bincount(codes[rows], weights=v, minlength=size) for v in there[rows].T.astype(float)]
-        )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            elsewhere = (sums - inside) / (counts - weight)
-        usable = np.isfinite(elsewhere).all(axis=1) & (weight > 0).all(axis=1)
-        if weight[usable].sum() < 30 * n_agents:
-            continue
-        own, many = inside[usable] / weight[usable], weight[usable] / noise
-        # misfit[k, j]: agent k of this stretch against agent j elsewhere, over tasks; about chi-square if they agree
-        misfit = np.einsum("tkj,tk->kj", (own[:, :, None] - elsewhere[usable][:, None, :]) ** 2, many)
-        order = linear_sum_assignment(misfit)[1]
-        kept, moved, free = np.trace(misfit), misfit[np.arange(n_agents), order].sum(), usable.sum() * n_agents
-        if kept > 25 + 6 * n_agents + 4 * free and moved < min(2 * free, kept / 5):
-            found.append((name, len(rows), order))
-    return found
-
-
-# ---------------------------------------------------------------------------------------------------------------
 # filling
 
 
-def filled(errors: ArrayLike, rows: ArrayLike) -> NDArray[np.float64]:
-    """Errors (n, K) with every NaN replaced by a guess from the given rows (indices or mask).  [ours]
+def filled(scores: ArrayLike, rows: ArrayLike) -> NDArray[np.float64]:
+    """Scores (n, K) with every NaN replaced by a guess from the given rows (indices or mask).  [ours]
 
-    The guess is the agent's mean plus how much harder than usual the row was for the agents that did answer it, within
-    [0, 1]: a plain mean would make the absent agent look best on every hard row.
+    The guess is the agent's mean plus how much easier than usual the row was for the agents that did answer it, within
+    [0, 1]: a plain mean would make the absent agent look best on every hard row. An agent without any score on those
+    rows is taken to fail.
     """
-    errors = np.asarray(errors, dtype=np.float64)
-    absent = np.isnan(errors)
+    scores = np.asarray(scores, dtype=np.float64)
+    absent = np.isnan(scores)
     if not absent.any():
-        return errors
-    known = errors[rows]
-    unknown = np.isnan(known).all(axis=0)
-    mean = np.nanmean(np.where(unknown, 1.0, known), axis=0)
-    harder = np.nan_to_num((errors - mean).sum(axis=1, where=~absent) / np.maximum(1, (~absent).sum(axis=1)))
-    return np.where(absent, np.clip(mean + harder[:, None], 0.0, 1.0), errors)
+        return scores
+    known = scores[rows]
+    mean = np.nanmean(np.where(np.isnan(known).all(axis=0), 0.0, known), axis=0)
+    easier = np.nan_to_num((scores - mean).sum(axis=1, where=~absent) / np.maximum(1, (~absent).sum(axis=1)))
+    return np.where(absent, np.clip(mean + easier[:, None], 0.0, 1.0), scores)

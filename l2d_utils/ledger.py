@@ -15,7 +15,7 @@ and then either how it is tested,
     quantity        what the number is, with its unit (not for `holds`)
     evidence        where the numbers stand: a list of parts, each with
         file        a CSV in figures/
-        where       column: entry, the rows to take; a list of entries stands for one reading each
+        where       column: entry, the rows to take, or a list of such; a list of entries stands for one reading each
         column      the column that holds the number ("True" or "False" for `holds`)
         interval    [low, high], the columns of its 95 % interval                  (one of these two,
         over        the column of the repeats: their mean and 95 % interval         or neither)
@@ -33,6 +33,7 @@ REPRODUCED when every reading holds. Nothing in the file is code.
 from __future__ import annotations
 
 import functools
+import io
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,17 +44,15 @@ from typing import Any, NamedTuple
 import pandas as pd
 import yaml
 
-from ..metrics import interval
-from .notebooks import BOOK, ROOT, UsageError
+from l2d_utils.metrics import interval
+from l2d_utils.results import FACTS, UsageError
 
-CLAIMS = BOOK / "claims.yaml"
-FIGURES = ROOT / "figures"
 PICTURE = "10_ledger"  # the figure, and the CSV of the ledger beside it, that chapter 10 makes
 REPRODUCED, DIFFERS, NOT_TESTABLE = VERDICTS = ("REPRODUCED", "DIFFERS", "NOT TESTABLE HERE")
 HOLDS, OPEN, AGAINST = "holds", "open", "against"
 PAPERS = ("MILD", "DR-CPE")
 TESTS = ("above", "below", "within", "holds")
-PART = {"file": str, "where": dict, "column": str, "interval": list, "over": str, "minus": dict}
+PART = {"file": str, "where": (dict, list), "column": str, "interval": list, "over": str, "minus": dict}
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Reading(NamedTuple):
 # ---------------------------------------------------------------- the file
 
 
-def read(path: Path = CLAIMS) -> list[Claim]:
+def read(path: Path) -> list[Claim]:
     """The claims of a file, checked. Raises UsageError naming the claim and the field."""
     try:
         entries = yaml.safe_load(path.read_text("utf-8"))
@@ -180,7 +179,7 @@ def _check_part(name: str, part: Any) -> None:
 # ---------------------------------------------------------------- the numbers
 
 
-def readings(claim: Claim, folders: Sequence[Path] = (FIGURES,)) -> list[Reading]:
+def readings(claim: Claim, folders: Sequence[Path]) -> list[Reading]:
     """What the stored tables say about a claim; each table is taken from the first of `folders` that has it.
 
     Raises UsageError naming the claim, the file and the entries: no such file or column, a selection without a row or
@@ -190,7 +189,9 @@ def readings(claim: Claim, folders: Sequence[Path] = (FIGURES,)) -> list[Reading
     for part in claim.evidence:
         name = f"claim {claim.id!r}: {part['file']}"
         table = _table(name, part["file"], folders)
-        for (where, of), (less, _) in itertools.product(_each(part["where"]), _each(part.get("minus", {}))):
+        listed = part["where"] if isinstance(part["where"], list) else [part["where"]]
+        rows = [row for where in listed for row in _each(where)]
+        for (where, of), (less, _) in itertools.product(rows, _each(part.get("minus", {}))):
             label = " · ".join(of + [f"minus {entry}" for entry in less.values()])
             other = {**where, **less} if "minus" in part else None
             low, mean, high = _number(name, table, part, where, other, claim.test)
@@ -199,16 +200,23 @@ def readings(claim: Claim, folders: Sequence[Path] = (FIGURES,)) -> list[Reading
 
 
 def _table(name: str, file: str, folders: Sequence[Path]) -> pd.DataFrame:
-    for folder in map(Path, folders):
-        if (folder / file).is_file():
-            return _parsed(folder / file, (folder / file).stat().st_mtime_ns)
+    for path in (Path(folder) / file for folder in folders):
+        if path.is_file():
+            try:
+                return _parsed(path, path.stat().st_mtime_ns)
+            except (OSError, ValueError) as error:  # empty, not UTF-8, cut in the middle of a quoted entry
+                raise UsageError(f"{name} is damaged ({' '.join(str(error).split())})") from None
     raise UsageError(f"{name}: there is no such file in {' or '.join(Path(f).name for f in folders)}")
 
 
 @functools.lru_cache(maxsize=32)
 def _parsed(path: Path, changed: int) -> pd.DataFrame:
     """A table as text; read once per state of the file, since many claims share one."""
-    return pd.read_csv(path, dtype=str, keep_default_na=False).astype("category")  # entries repeat: fast to compare
+    text = path.read_bytes().decode("utf-8")
+    if not text.endswith("\n"):  # a number that lost digits would still be one
+        raise ValueError("its last line is cut off")
+    table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    return table.astype("category")  # entries repeat: fast to compare
 
 
 def _each(entries: Mapping[str, Any]) -> list[tuple[dict[str, str], list[str]]]:
@@ -216,7 +224,7 @@ def _each(entries: Mapping[str, Any]) -> list[tuple[dict[str, str], list[str]]]:
     lists = {column: [str(e) for e in (v if isinstance(v, list) else [v])] for column, v in entries.items()}
     varying = [column for column, v in entries.items() if isinstance(v, list)]
     combined = [dict(zip(lists, chosen, strict=True)) for chosen in itertools.product(*lists.values())]
-    return [(chosen, [chosen[column] for column in varying]) for chosen in combined]
+    return [(c, [f"{name}={c[name]}" if name in FACTS else c[name] for name in varying]) for c in combined]
 
 
 def select(name: str, table: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
@@ -312,7 +320,7 @@ def _judged(label: str, low: float, mean: float, high: float, test: Mapping[str,
 # ---------------------------------------------------------------- the ledger
 
 
-def judge(claims: Iterable[Claim], folders: Sequence[Path] = (FIGURES,)) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The ledger (one row per claim) and all its readings (one row each), as tables of text and numbers.
 
     ledger: paper, id, title, claim, mark, notebook, quantity, test, measured, readings, holding, against, verdict.

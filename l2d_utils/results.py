@@ -7,6 +7,7 @@ the CSV that it was drawn from. The same input gives the same bytes: no dates, n
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,11 @@ TIDY = ["notebook", "study", "data", "split", "method", "setting", "seed", "metr
 #: question or of a dollar unit, in errors; λ and ridge strength; name of a chosen parameter, whose value is `value`.
 FACTS = ["n", "agent", "label", "rate", "price", "temperature", "ridge", "parameter"]
 SOURCES = ["data", "source", "sha256"]
+CLAIMS = ["id", "claim", "measured", "holds"]
+
+
+class UsageError(Exception):
+    """Something the caller can put right; commands show it as one line, without a traceback."""
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
@@ -138,6 +144,35 @@ def save_sources(*datasets: Any, name: str, out: str | Path) -> None:
     """
     rows = [(d.name, d.source, getattr(d, "sha256", "") or "") for d in datasets]
     save_table(pd.DataFrame(rows, columns=SOURCES), name, out)
+
+
+def claims(rows: Iterable[tuple[str, str, Any, Any]], name: str, out: str | Path) -> pd.DataFrame:
+    """Write what a chapter claims to out/name.csv (columns `CLAIMS`) and return it as a table to show, its rows named by id.
+
+    rows: (id, claim, measured, holds). The id finds the row from claims.yaml, so it stays when the sentence is reworded;
+    measured is text, or a number, which is shown with three digits; holds comes of a comparison.
+
+    Raises:
+        ValueError: an id that is no lower-case word-with-hyphens or is given twice; `holds` that is neither true nor false.
+
+    Example:
+        >>> import tempfile
+        >>> claims([("gap", "the gap is small", 0.01234, 0.01234 < 0.02)], "00_claims", tempfile.mkdtemp())
+                        claim measured  holds
+        id
+        gap  the gap is small   0.0123   True
+    """
+    found = []
+    for key, claim, measured, holds in rows:
+        if not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", str(key)) or key in [row[0] for row in found]:
+            raise ValueError(f"id: {key!r} is no word-with-hyphens, or is given twice")
+        if str(holds) not in ("True", "False"):  # those of numpy and torch, too
+            raise ValueError(f"holds: {key!r} has {holds!r}, neither True nor False")
+        text = measured if isinstance(measured, str) else f"{measured:.3g}"
+        found.append((key, claim, text, str(holds) == "True"))
+    frame = pd.DataFrame(found, columns=CLAIMS)
+    save_table(frame, name, out)
+    return frame.set_index("id")
 
 
 def _target(name: str, out: str | Path, suffix: str) -> Path:

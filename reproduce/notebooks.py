@@ -10,15 +10,12 @@ from typing import Any
 
 import nbformat
 
+from l2d_utils.results import UsageError as UsageError
 from l2d_utils.results import write_atomically
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "notebooks"
 PARAMETERS = "parameters"
-
-
-class UsageError(Exception):
-    """Something the caller can put right; shown as one line, without a traceback."""
 
 
 def tags(cell) -> list[str]:

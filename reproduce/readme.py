@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from . import badges, ledger, notebooks, page
+from l2d_utils import ledger
+from . import badges, notebooks, page
 from .notebooks import ROOT, UsageError
 
 MARKED = re.compile(r"(<!-- generated:(\w+)([^>]*?) -->)(.*?)(<!-- /generated -->)", re.S)

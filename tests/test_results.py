@@ -1,6 +1,7 @@
 """Results: atomic writing, tidy columns, bytes that repeat."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -118,3 +119,26 @@ def test_sources(out):
 
     results.save_sources(Data(), name="00_sources", out=out)
     assert (out / "00_sources.csv").read_text() == "data,source,sha256\ndigits,scikit-learn,\n"
+
+
+def test_claims_are_saved_with_their_ids_and_shown(out):
+    rows = [("gap-is-small", "the gap is small", -0.01234, np.bool_(True)), ("all", "all of them", "3 of 4", False)]
+    shown = results.claims(rows, "00_claims", out)
+    text = "id,claim,measured,holds\ngap-is-small,the gap is small,-0.0123,True\nall,all of them,3 of 4,False\n"
+    assert (out / "00_claims.csv").read_text("utf-8") == text
+    assert shown.loc["all"].tolist() == ["all of them", "3 of 4", False]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([("a", "x", 1, True), ("a", "y", 1, True)], "'a' is no word-with-hyphens, or is given twice"),
+        ([("The gap", "x", 1, True)], "'The gap' is no"),
+        ([("a", "x", 1, "yes")], "'a' has 'yes'"),
+        ([("a", "x", 1, float("nan"))], "neither True nor False"),
+    ],
+)
+def test_a_claim_without_an_id_or_an_answer_is_refused(out, rows, message):
+    with pytest.raises(ValueError, match=message):
+        results.claims(rows, "00_claims", out)
+    assert not out.exists()

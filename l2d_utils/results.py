@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -150,17 +151,15 @@ def claims(rows: Iterable[tuple[str, str, Any, Any]], name: str, out: str | Path
     """Write what a chapter claims to out/name.csv (columns `CLAIMS`) and return it as a table to show, its rows named by id.
 
     rows: (id, claim, measured, holds). The id finds the row from claims.yaml, so it stays when the sentence is reworded;
-    measured is text, or a number, which is shown with three digits; holds comes of a comparison.
+    measured is text, or a number, of which three digits are kept; holds comes of a comparison.
 
     Raises:
         ValueError: an id that is no lower-case word-with-hyphens or is given twice; `holds` that is neither true nor false.
 
     Example:
         >>> import tempfile
-        >>> claims([("gap", "the gap is small", 0.01234, 0.01234 < 0.02)], "00_claims", tempfile.mkdtemp())
-                        claim measured  holds
-        id
-        gap  the gap is small   0.0123   True
+        >>> claims([("gap", "the gap is small", 0.01234, 0.01234 < 0.02)], "00_claims", tempfile.mkdtemp()).shape
+        (1, 3)
     """
     found = []
     for key, claim, measured, holds in rows:
@@ -168,7 +167,7 @@ def claims(rows: Iterable[tuple[str, str, Any, Any]], name: str, out: str | Path
             raise ValueError(f"id: {key!r} is no word-with-hyphens, or is given twice")
         if str(holds) not in ("True", "False"):  # those of numpy and torch, too
             raise ValueError(f"holds: {key!r} has {holds!r}, neither True nor False")
-        text = measured if isinstance(measured, str) else f"{measured:.3g}"
+        text = str(measured) if isinstance(measured, (str, Integral)) else f"{measured + 0.0:.3g}"
         found.append((key, claim, text, str(holds) == "True"))
     frame = pd.DataFrame(found, columns=CLAIMS)
     save_table(frame, name, out)

@@ -68,7 +68,7 @@ def test_tidy_fills_checks_and_orders_columns():
 @pytest.mark.parametrize(
     ("records", "constants", "message"),
     [
-        ([{"value": 1, "agent": 2}], {}, "agent"),
+        ([{"value": 1, "expert": 2}], {}, "expert"),
         ([{"value": 1}], {"colour": "red"}, "colour"),
         ([{"value": 1, "seed": 0}], {"seed": 1}, "seed"),
         ([{"metric": "loss"}], {}, "value"),

@@ -192,9 +192,7 @@ class _Part(NamedTuple):
     routes: dict[str, NDArray[np.int64]]
 
 
-def _test(
-    case: Case, X: NDArray, dev: NDArray, test: NDArray, price_weight: float, settings: dict[str, Any]
-) -> _Part:
+def _test(case: Case, X: NDArray, dev: NDArray, test: NDArray, price_weight: float, settings: dict[str, Any]) -> _Part:
     costs = _costs(case, dev, price_weight)
     choice = choose(X[dev], costs[dev], group=case.group[dev], trusted=case.complete[dev], **settings)
     routes = {

@@ -167,7 +167,9 @@ def cross_validated(method: str, setting: Mapping[str, Any], X: NDArray, costs: 
 
 def fitted_router(trial: Trial, X: NDArray, costs: NDArray, sample: NDArray) -> BaseEstimator:
     """The router of a trial, fitted on all rows and moved by its offsets."""
-    return fit(table.find(trial.method).base or trial.method, trial.setting, X, costs, sample).with_offsets(trial.offsets)
+    return fit(table.find(trial.method).base or trial.method, trial.setting, X, costs, sample).with_offsets(
+        trial.offsets
+    )
 
 
 def fit(method: str, setting: Mapping[str, Any], X: NDArray, costs: NDArray, sample: NDArray) -> BaseEstimator:

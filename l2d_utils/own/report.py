@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 

@@ -1,4 +1,4 @@
-"""What looks wrong about a table although every cell is in order: it is only reported, and nothing is changed.  [ours]"""
+"""What looks wrong about a table although every cell is in order: only reported, and nothing is changed.  [ours]"""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ def suspicions(scores: NDArray, agents: tuple[str, ...], task: NDArray | None, t
     for i in np.flatnonzero(~constant):
         for j in range(i):
             if np.array_equal(scores[:, i], scores[:, j], equal_nan=True):
-                notes.append(Oddity(f"agents {agents[j]!r} and {agents[i]!r} have equal scores on every row", 2, "kept"))
+                notes.append(
+                    Oddity(f"agents {agents[j]!r} and {agents[i]!r} have equal scores on every row", 2, "kept")
+                )
     for k in shuffled_agents(scores, task):
         what = f"scores of {agents[k]!r} have nothing to do with the other agents' on the same rows"
         notes.append(Oddity(what, 1, "kept; were its rows shuffled or joined wrongly?"))

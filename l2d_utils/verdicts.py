@@ -1,8 +1,8 @@
 """The rule of the claims ledger: from readings of a claim to one of five verdicts, and to what could have been seen.
 
-A *reading* is one place where the claim can be looked at: an effect in favour of the claim, measured in replicates of the
-whole pipeline, with the uncertainty that the test rows add. Effects are counted in units of what routing earns there, so
-that one margin serves both papers. The numbers of the rule stand in `notebooks/rule.yaml`.  [ours]
+A *reading* is one place where the claim can be looked at: an effect in favour of the claim, measured in replicates of
+the whole pipeline, with the uncertainty that the test rows add. Effects are counted in units of what routing earns
+there, so that one margin serves both papers. The numbers of the rule stand in `notebooks/rule.yaml`.  [ours]
 """
 
 from __future__ import annotations
@@ -135,8 +135,8 @@ def better(readings: Sequence[Reading], margin: float) -> Judged:
 def not_worse(readings: Sequence[Reading], margin: float) -> Judged:
     """The verdict on "A is competitive with B": not worse by more than the margin, in every reading.
 
-    REPRODUCED: every interval lies above −margin (all must, so nothing is corrected). CONTRADICTED: over all readings the
-    interval lies below −margin. HOLDS IN PART: some readings are not worse, and others are, after Holm.
+    REPRODUCED: every interval lies above −margin (all must, so nothing is corrected). CONTRADICTED: over all readings
+    the interval lies below −margin. HOLDS IN PART: some readings are not worse, and others are, after Holm.
     """
     every, whole = [estimate(r) for r in readings], pooled(readings)
     fine = np.array([e.p_above(-margin) < LEVEL / 2 for e in every])

@@ -1,7 +1,7 @@
 """Where measured numbers and figures go: written to a temporary name, then renamed.
 
 Every number is stored once, in a CSV with the columns `TIDY` and those of `FACTS` that it needs; every figure lies
-beside the CSV that it was drawn from. The same input gives the same bytes: no dates, no versions, six significant digits.
+beside the CSV that it was drawn from. The same input gives the same bytes: no dates, no versions, six digits.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _with_plain_facts(frame: pd.DataFrame) -> pd.DataFrame:
-    # a column with empty entries makes floats (or, read from a file, text) of its whole numbers: agent 2, not 2.0 or "2"
+    # a column with empty entries makes floats (or, read from a file, text) of whole numbers: agent 2, not 2.0 or "2"
     numbers = [c for c in FACTS if c in frame.columns and c != "parameter"]
     return frame.assign(**{c: frame[c].map(_plain_fact).astype(object) for c in numbers})
 

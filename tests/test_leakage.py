@@ -1,17 +1,16 @@
 """Poisoned hold-out: nothing that is chosen or fitted may depend on a held-out row.
 
-Each procedure is run twice on a small world, the second time with everything changed in the held-out rows: features, costs,
-scores, dollars, labels, tasks. What it chose, fitted, filled in or counted in must be the same to the last bit. Then the
-held-in rows are changed, and it must notice: a check that could not fail would prove nothing.
+Each procedure is run twice on a small world, the second time with everything changed in the held-out rows: features,
+costs, scores, dollars, labels, tasks. What it chose, fitted, filled in or counted in must be the same to the last bit.
+Then the held-in rows are changed, and it must notice: a check that could not fail would prove nothing.
 
-Every public function that takes a problem, a sample, a case, a table or a split is either registered here or exempt, with
-the reason; the last test fails when a new one is neither.
+Every public function that takes a problem, a sample, a case, a table or a split is either registered here or exempt,
+with the reason; the last test fails when a new one is neither.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +21,7 @@ import pytest
 
 from l2d_utils import methods, neighbours, scores
 from l2d_utils.data import RoutingTable, Split
-from l2d_utils.studies import compare, controls, prompts
+from l2d_utils.studies import compare, prompts
 
 N, K = 240, 3
 
@@ -71,9 +70,9 @@ def problem(w: dict[str, Any]) -> compare.Problem:
 
 def routing_table(w: dict[str, Any]) -> RoutingTable:
     empty = {f.name: None for f in dataclasses.fields(RoutingTable)}
-    named = {"prompts": w["prompts"].tolist(), "scores": w["scores"], "agents": ("x", "y", "z"), "dollars": w["dollars"],
-             "task": w["task"], "name": "world", "source": "made up", "sha256": ""}  # fmt: skip
-    return RoutingTable(**(empty | named))
+    named = {"prompts": w["prompts"].tolist(), "agents": ("x", "y", "z"), "name": "world", "source": "made up"}
+    given = {name: w[name] for name in ("scores", "dollars", "task")}
+    return RoutingTable(**(empty | named | given | {"sha256": ""}))
 
 
 def sample(w: dict[str, Any]) -> scores.Sample:

@@ -31,13 +31,23 @@ PACKAGE = Path(__file__).parent
 Kept = pd.DataFrame | dict[str, np.ndarray]
 
 
-def keep(folder: str | Path, compute: Callable[..., Kept], /, *, say: Callable[[str], None] | None = None, **arguments):
+def keep(
+    folder: str | Path,
+    compute: Callable[..., Kept],
+    /,
+    *,
+    say: Callable[[str], None] | None = None,
+    resume: str = "",
+    **arguments: Any,
+) -> Kept:
     """`compute(**arguments)`, kept in `folder` under a key of what it depends on, or read back from there.
 
     Args:
         compute: a function of a module (or a partial of one); returns a data frame (kept as .csv) or a dictionary of
             arrays (kept as .npz).
         say: is called with a line about the part before it is computed.
+        resume: name of an argument of `compute` that is given a file beside the kept part, from which a long training
+            that was stopped goes on; the file is deleted at the end.
         arguments: everything that the result depends on; paths are refused, since a name says nothing of a content.
 
     Raises:
@@ -55,7 +65,8 @@ def keep(folder: str | Path, compute: Callable[..., Kept], /, *, say: Callable[[
             return _sealed(path, key, read)
     if say is not None:
         say(name)
-    kept = compute(**arguments)
+    unfinished = stem.with_name(stem.name + ".unfinished")
+    kept = compute(**arguments, **({resume: unfinished} if resume else {}))
     suffix, write, read = (
         (".csv", _frame_bytes, _read_frame) if isinstance(kept, pd.DataFrame) else (".npz", _arrays_bytes, _read_arrays)
     )
@@ -64,6 +75,7 @@ def keep(folder: str | Path, compute: Callable[..., Kept], /, *, say: Callable[[
     path = stem.with_name(stem.name + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda temporary: temporary.write_bytes(seal + b"\n" + body))
+    unfinished.unlink(missing_ok=True)
     return read(body)  # as a later run will see it
 
 

@@ -1,7 +1,7 @@
 """THE tuner: settings in, the setting with the smallest held-out loss out.
 
-Nothing here sees test rows. Ties go to the first setting, so put the plainest first. A choice on the edge of its grid is
-named, so that a table can say so: a wider grid might have given something better.
+Nothing here sees test rows. Ties go to the first setting, so put the plainest first. A choice on the edge of its grid
+is named, so that a table can say so: a wider grid might have given something better.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ with my_loss(costs, **params) → objective, for example by `losses.pair_loss`. 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -233,113 +233,122 @@ def _oracle(problem: Any, rows: NDArray) -> NDArray[np.int64]:
     return problem.costs[rows].argmin(axis=1)
 
 
-
 # ---------------------------------------------------------------- the table
 
-_RATIO = ({"temperature": 1.0}, {"temperature": 0.3}, {"temperature": 0.1}, {"temperature": 3.0}, {"temperature": 10.0})
-_IMAGES = (ROUTERS, PROMPTS)  # among the routers of the studies, not offered for one's own table
-_SCORES = (POSTHOC,)
+
+def _each(name: str, *values: float) -> tuple[dict[str, float], ...]:
+    return tuple({name: value} for value in values)
 
 
-def _loss(key: str, label: str, color: str, marker: str, line: str = "--", own: tuple = (), **more: Any) -> None:
+def _add(*fields: Any, **more: Any) -> None:
+    register(Method(*fields, **more))
+
+
+def _loss(key: str, label: str, color: str, marker: str, line: str = "--", **more: Any) -> None:
     """A preset of `losses`, whose mark stands there, behind the common linear scorer."""
-    more = {"stands_in": _IMAGES, **more}
-    register(Method(key, label, PRESETS[key].source, color, marker, line, partial(DeferralRouter, key), own, **more))
+    more = {"make": partial(DeferralRouter, key), "stands_in": (ROUTERS, PROMPTS), **more}
+    _add(key, label, PRESETS[key].source, color, marker, line, **more)
 
 
-def _moved(base: str, color: str, *, line: str = "--", rule: Callable[..., Moved] = shrunken, **more: Any) -> None:
-    suffix, words = {shrunken: ("offsets", " + offsets"), by_power: ("power_offsets", " + power-law offsets"),
-                     in_sample: ("insample_offsets", " + offsets, in-sample"),
-                     ideal_shares: ("shares", ", ideal shares")}[rule]  # fmt: skip
-    more = {"stands_in": _IMAGES, **more}
-    register(
-        Method(f"{base}_{suffix}", METHODS[base].label + words, "[ours] control", color, "P", line, base=base,
-               offsets=rule, **more)
-    )  # fmt: skip
+_RULES = {
+    shrunken: ("offsets", " + offsets"),
+    by_power: ("power_offsets", " + power-law offsets"),
+    in_sample: ("insample_offsets", " + offsets, in-sample"),
+    ideal_shares: ("shares", ", ideal shares"),
+}
 
 
-# The two papers' methods and the plain ones carry the strong hues of Okabe and Ito's palette, which is safe for the common
-# colour-vision deficiencies; the peers from the imbalance literature carry muted ones; untrained scores are greys.
-register(
-    Method("plug_in", "plug-in", "[prior] what a practitioner does first", "#E69F00", "s", make=PlugInRouter)
-)  # fmt: skip
-register(
-    Method("knn", "k nearest neighbours", "[prior] k nearest neighbours as a router", "#967014", "X",
-           make=partial(PlugInRouter, regressor=KNeighborsRegressor()),
-           settings=tuple({"regressor__n_neighbors": k} for k in NEIGHBOURS), stands_in=(PROMPTS, OWN))
-)  # fmt: skip
-_gammas = ({"gamma": 0.0}, {"gamma": 0.15}, {"gamma": 0.35}, {"gamma": -0.15}, {"gamma": -0.35})  # 0 is one temperature
-_loss("two_stage", "two-stage", "#0072B2", "o", "-", score=scores.two_stage, stands_in=(ROUTERS, PROMPTS, OWN, POSTHOC))
+def _move(base: str, color: str, rule: Callable[..., Moved] = shrunken, line: str = "--", **more: Any) -> None:
+    """A router of the table with offsets."""
+    suffix, words = _RULES[rule]
+    more = {"stands_in": (ROUTERS, PROMPTS), **more}
+    label = METHODS[base].label + words
+    _add(f"{base}_{suffix}", label, "[ours] control", color, "P", line, base=base, offsets=rule, **more)
+
+
+# The two papers' methods and the plain ones carry the strong hues of Okabe and Ito's palette, which is safe for the
+# common colour-vision deficiencies; the peers from the imbalance literature carry muted ones; untrained scores greys.
+_ALL = (ROUTERS, PROMPTS, OWN)
+_LAMBDAS = _each("temperature", 1.0, 0.3, 0.1, 3.0, 10.0)
+_PRACTICE = "[prior] what a practitioner does first"
+_add("plug_in", "plug-in", _PRACTICE, "#E69F00", "s", make=PlugInRouter)
+_near = tuple({"regressor__n_neighbors": k} for k in NEIGHBOURS)
+_make_near = partial(PlugInRouter, regressor=KNeighborsRegressor())
+_add(
+    "knn", "k nearest neighbours", "[prior]", "#967014", "X", make=_make_near, settings=_near, stands_in=(PROMPTS, OWN)
+)
+_loss("two_stage", "two-stage", "#0072B2", "o", "-", score=scores.two_stage, stands_in=(*_ALL, POSTHOC))
 _loss("two_stage_cost_sum", "two-stage, cost-sum", "#104E72", "s")
-_loss("mild", "MILD", "#D55E00", "D", "-", _gammas, stands_in=(ROUTERS, PROMPTS, OWN))
+# γ on both sides of 0; γ = 0 is one global temperature
+_loss("mild", "MILD", "#D55E00", "D", "-", own=_each("gamma", 0.0, 0.15, 0.35, -0.15, -0.35), stands_in=_ALL)
 _loss("mild_free", "MILD, free margins", "#E28E4C", "d", "-.", stands_in=(ROUTERS,))
-_loss("global_temperature", "global temperature", "#56B4E9", "v", "-", tuple({"rho": r} for r in (1.0, 0.5, 0.25, 2.0, 4.0)))
+_rhos = _each("rho", 1.0, 0.5, 0.25, 2.0, 4.0)
+_loss("global_temperature", "global temperature", "#56B4E9", "v", "-", own=_rhos)
 _loss("reweighted", "re-weighted", "#999933", "v")
-_loss("class_balanced", "class-balanced", "#B8A245", "<", own=tuple({"beta": b} for b in (0.9, 0.99, 0.999, 0.9999, 0.99999)))
-_loss("focal", "focal", "#882255", "p", own=tuple({"gamma": g} for g in (0.25, 0.5, 1.0, 2.0, 4.0)))
-_loss("ldam", "LDAM", "#332288", "h", own=tuple({"max_shift": s} for s in (0.1, 0.25, 0.5, 1.0, 2.0)))
-_loss("logit_adjustment", "logit adjustment", "#44AA99", "d", own=tuple({"tau": t} for t in (0.1, 0.25, 0.5, 1.0, 1.5)))
+_betas = _each("beta", 0.9, 0.99, 0.999, 0.9999, 0.99999)
+_loss("class_balanced", "class-balanced", "#B8A245", "<", own=_betas)
+_loss("focal", "focal", "#882255", "p", own=_each("gamma", 0.25, 0.5, 1.0, 2.0, 4.0))
+_loss("ldam", "LDAM", "#332288", "h", own=_each("max_shift", 0.1, 0.25, 0.5, 1.0, 2.0))
+_loss("logit_adjustment", "logit adjustment", "#44AA99", "d", own=_each("tau", 0.1, 0.25, 0.5, 1.0, 1.5))
 _pairs = ((0.1, 0.0), (0.2, 0.0), (0.1, 0.25), (0.2, 0.25), (0.2, 0.5))
 _loss("vs", "VS loss", "#AA4499", ">", own=tuple({"gamma": g, "tau": t} for g, t in _pairs))
 _loss("one_vs_all", "one-vs-all", "#CC6677", "8")
-_loss("dr_cpe_joint", "DR-CPE, joint", "#009E73", "^", "-", _RATIO,
-      score=partial(scores.dr_cpe, ideal="joint", loss="log"), stands_in=(ROUTERS, PROMPTS, OWN, POSTHOC))  # fmt: skip
-_loss("dr_cpe_marginal", "DR-CPE, marginal", "#0E6956", "<", own=_RATIO,
-      score=partial(scores.dr_cpe, ideal="marginal", loss="log"), stands_in=(ROUTERS, PROMPTS, POSTHOC))  # fmt: skip
+_score = partial(scores.dr_cpe, ideal="joint", loss="log")
+_loss("dr_cpe_joint", "DR-CPE, joint", "#009E73", "^", "-", own=_LAMBDAS, score=_score, stands_in=(*_ALL, POSTHOC))
+_score, _in = partial(scores.dr_cpe, ideal="marginal", loss="log"), (ROUTERS, PROMPTS, POSTHOC)
+_loss("dr_cpe_marginal", "DR-CPE, marginal", "#0E6956", "<", own=_LAMBDAS, score=_score, stands_in=_in)
 _pairs = ((0.3, 0.0), (0.3, 0.2), (0.3, -0.2), (1.0, 0.2), (1.0, -0.2))
-_loss("margin_dr_cpe", "margin DR-CPE", "#CC79A7", "*", "-", tuple({"temperature": t, "gamma": g} for t, g in _pairs),
-      stands_in=(ROUTERS, PROMPTS, OWN))  # fmt: skip
-register(
-    Method("neighbour_dr_cpe", "neighbour DR-CPE", "[ours]", "#E0B0CC", "<", "-.", NeighbourRouter, stands_in=(PROMPTS,),
-           settings=tuple({"n_neighbors": k, "temperature": t} for t in (1.0, 0.3, 3.0) for k in NEIGHBOURS[2::3]))
-)  # fmt: skip
-register(
-    Method("classify_then_route", "label guess, known homes", "[ours] control", "#5C4000", "D", ":", make=LabelRouter,
-           needs=("labels", "expected"), stands_in=())
-)  # fmt: skip
+_own = tuple({"temperature": t, "gamma": g} for t, g in _pairs)
+_loss("margin_dr_cpe", "margin DR-CPE", "#CC79A7", "*", "-", own=_own, stands_in=_ALL)
+_near = tuple({"n_neighbors": k, "temperature": t} for t in (1.0, 0.3, 3.0) for k in NEIGHBOURS[2::3])
+_add("neighbour_dr_cpe", "neighbour DR-CPE", "[ours]", "#E0B0CC", "<", "-.", make=NeighbourRouter, settings=_near,
+     stands_in=(PROMPTS,))  # fmt: skip
+_add("classify_then_route", "label guess, known homes", "[ours] control", "#5C4000", "D", ":", make=LabelRouter,
+     needs=("labels", "expected"), stands_in=())  # fmt: skip
 
-_moved("plug_in", "#BE870A", stands_in=(ROUTERS, PROMPTS, OWN))
-_moved("knn", "#6F581F", stands_in=(PROMPTS,))
-_moved("two_stage", "#349AD3", stands_in=(ROUTERS, PROMPTS, OWN))
-_moved("two_stage", "#2A7CA8", line="-.", rule=by_power, stands_in=(ROUTERS, PROMPTS))
-_moved("mild", "#834617", stands_in=(ROUTERS, PROMPTS, OWN))
-_moved("global_temperature", "#35617C", stands_in=(ROUTERS,))
-_moved("one_vs_all", "#874E5C", stands_in=(ROUTERS,))
-_moved("dr_cpe_joint", "#088163")
-_moved("margin_dr_cpe", "#875979", stands_in=(ROUTERS, PROMPTS, OWN))
-_moved("neighbour_dr_cpe", "#DBA1C1", line="-.", stands_in=(PROMPTS,))
+_move("plug_in", "#BE870A", stands_in=_ALL)
+_move("knn", "#6F581F", stands_in=(PROMPTS,))
+_move("two_stage", "#349AD3", stands_in=_ALL)
+_move("two_stage", "#2A7CA8", by_power, "-.")
+_move("mild", "#834617", stands_in=_ALL)
+_move("global_temperature", "#35617C", stands_in=(ROUTERS,))
+_move("one_vs_all", "#874E5C", stands_in=(ROUTERS,))
+_move("dr_cpe_joint", "#088163")
+_move("margin_dr_cpe", "#875979", stands_in=_ALL)
+_move("neighbour_dr_cpe", "#DBA1C1", line="-.", stands_in=(PROMPTS,))
 for _base, _color in (
     ("two_stage", "#7FBBDD"), ("mild", "#B07A55"), ("one_vs_all", "#AC8490"), ("global_temperature", "#7A97A8"),
     ("dr_cpe_joint", "#6FA896"),
 ):  # fmt: skip
-    _moved(_base, _color, line=":", rule=in_sample, stands_in=())
-_moved("two_stage", "#095C8C", line=":", rule=ideal_shares, needs=("expected",), stands_in=())
-_moved("one_vs_all", "#5C3E4B", line=":", rule=ideal_shares, needs=("expected",), stands_in=())
+    _move(_base, _color, in_sample, ":", stands_in=())
+_move("two_stage", "#095C8C", ideal_shares, ":", needs=("expected",), stands_in=())
+_move("one_vs_all", "#5C3E4B", ideal_shares, ":", needs=("expected",), stands_in=())
 
-for _entry in (
-    Method("confidence", "confidence", "[prior] Chow 1970", "#5B6470", "o", "-.", score=scores.confidence),
-    Method("entropy", "entropy", "[prior]", "#8C95A1", "s", "-.", score=scores.entropy),
-    Method("margin", "top-two margin", "[prior]", "#3F4752", "^", "-.", score=scores.margin),
-    Method("diff_01", "Diff-01", "[prior] Jitkrittum et al. 2023", "#5D3A9B", "X", score=scores.diff_01),
-    Method("diff_prob", "Diff-Prob", "[prior] Jitkrittum et al. 2023", "#9B7FC7", "d", score=scores.diff_prob),
-    Method("max_prob", "Max-Prob", "[prior] Jitkrittum et al. 2023", "#8C6D31", "h", score=scores.max_prob),
-    Method("plug_in_logistic", "plug-in, logistic", "[prior] what a practitioner does first", "#B36B00", "s", "--",
-           score=scores.plug_in),
-    Method("mozannar_sontag", "Mozannar–Sontag", "[prior] Mozannar, Sontag 2020", "#117733", "p",
-           score=scores.mozannar_sontag),
-    Method("dr_cpe_square", "DR-CPE, square loss", "[ours]", "#5C9E45", "s", "-.", own=_RATIO,
-           score=partial(scores.dr_cpe, ideal="joint", loss="square")),
-    Method("dr_cpe_exponential", "DR-CPE, exponential loss", "[ours]", "#008892", "d", ":", own=_RATIO,
-           score=partial(scores.dr_cpe, ideal="joint", loss="exponential")),
-    # the member that validation chooses; nothing of its own is trained
-    Method("dr_cpe", "DR-CPE", "[paper] form reconstructed", "#16A490", "^", score=scores.dr_cpe, stands_in=()),
-    Method("best_single", "best single", "[ours] control", "#4A4A4A", "|", "--", route=_best_single, stands_in=()),
-    Method("cheapest", "cheapest", "[ours] control", "#7A6A5A", "_", "--", route=_cheapest, needs=("dollars",),
-           stands_in=()),
-    Method("random", "random", "[ours] control", "#A3A3A3", "x", ":", route=_random, score=scores.random, stands_in=()),
-    Method("label_oracle", "knows the label", "[ours] control", "#2B2B55", "*", ":", route=_label_oracle,
-           needs=("expected",), stands_in=()),
-    Method("oracle", "oracle", "[ours] control", "#000000", "*", "-.", route=_oracle, stands_in=()),
-):  # fmt: skip
-    _default = _entry.stands_in == (ROUTERS, PROMPTS, OWN)
-    register(replace(_entry, needs=("two agents",), stands_in=_SCORES) if _default else _entry)
+_TWO = {"needs": ("two agents",), "stands_in": (POSTHOC,)}
+_JITKRITTUM = "[prior] Jitkrittum et al. 2023"
+_add("confidence", "confidence", "[prior] Chow 1970", "#5B6470", "o", "-.", score=scores.confidence, **_TWO)
+_add("entropy", "entropy", "[prior]", "#8C95A1", "s", "-.", score=scores.entropy, **_TWO)
+_add("margin", "top-two margin", "[prior]", "#3F4752", "^", "-.", score=scores.margin, **_TWO)
+_add("diff_01", "Diff-01", _JITKRITTUM, "#5D3A9B", "X", score=scores.diff_01, **_TWO)
+_add("diff_prob", "Diff-Prob", _JITKRITTUM, "#9B7FC7", "d", score=scores.diff_prob, **_TWO)
+_add("max_prob", "Max-Prob", _JITKRITTUM, "#8C6D31", "h", score=scores.max_prob, **_TWO)
+_add("plug_in_logistic", "plug-in, logistic", _PRACTICE, "#B36B00", "s", "--", score=scores.plug_in, **_TWO)
+_add("mozannar_sontag", "Mozannar–Sontag", "[prior] Mozannar, Sontag 2020", "#117733", "p",
+     score=scores.mozannar_sontag, **_TWO)  # fmt: skip
+_score = partial(scores.dr_cpe, ideal="joint", loss="square")
+_add("dr_cpe_square", "DR-CPE, square loss", "[ours]", "#5C9E45", "s", "-.", own=_LAMBDAS, score=_score, **_TWO)
+_score = partial(scores.dr_cpe, ideal="joint", loss="exponential")
+_add(
+    "dr_cpe_exponential", "DR-CPE, exponential loss", "[ours]", "#008892", "d", ":", own=_LAMBDAS, score=_score, **_TWO
+)
+# the member that validation chooses: nothing of its own is trained
+_PAPER = "[paper] form reconstructed"
+_add("dr_cpe", "DR-CPE", _PAPER, "#16A490", "^", score=scores.dr_cpe, needs=("two agents",), stands_in=())
+
+_OURS = "[ours] control"
+_add("best_single", "best single", _OURS, "#4A4A4A", "|", "--", route=_best_single, stands_in=())
+_add("cheapest", "cheapest", _OURS, "#7A6A5A", "_", "--", route=_cheapest, needs=("dollars",), stands_in=())
+_add("random", "random", _OURS, "#A3A3A3", "x", ":", route=_random, score=scores.random, stands_in=())
+_add("label_oracle", "knows the label", _OURS, "#2B2B55", "*", ":", route=_label_oracle, needs=("expected",),
+     stands_in=())  # fmt: skip
+_add("oracle", "oracle", _OURS, "#000000", "*", "-.", route=_oracle, stands_in=())

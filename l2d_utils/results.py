@@ -113,7 +113,21 @@ def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Tidy tables below each other: the columns of `TIDY` and `FACTS` that any of them has, empty entries as ""."""
     frame = pd.concat(list(frames), ignore_index=True)
     columns = [c for c in [*TIDY[:-1], *FACTS, "value"] if c in frame.columns]
-    return frame[columns].astype({c: object for c in columns if c != "value"}).fillna("")
+    return _with_plain_facts(frame[columns].astype({c: object for c in columns if c != "value"}).fillna(""))
+
+
+def _with_plain_facts(frame: pd.DataFrame) -> pd.DataFrame:
+    # a column with empty entries makes floats (or, read from a file, text) of its whole numbers: agent 2, not 2.0 or "2"
+    numbers = [c for c in FACTS if c in frame.columns and c != "parameter"]
+    return frame.assign(**{c: frame[c].map(_plain_fact).astype(object) for c in numbers})
+
+
+def _plain_fact(value: Any) -> Any:
+    try:
+        number = float(value)
+    except ValueError:
+        return value
+    return int(number) if number.is_integer() else number
 
 
 #: Columns of a tidy table that are text even where they look like numbers, as notebook "08" does.
@@ -122,7 +136,8 @@ _TEXT = {name: str for name in TIDY if name not in ("seed", "value")}
 
 def read_table(path: Any) -> pd.DataFrame:
     """A table as `save_table` wrote it, from a path or a buffer: text stays text, and no entry becomes NaN."""
-    return pd.read_csv(path, keep_default_na=False, dtype=_TEXT)
+    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT, float_precision="round_trip")
+    return _with_plain_facts(frame) if set(TIDY) <= set(frame.columns) else frame
 
 
 def stored(name: str, out: str | Path, committed: str | Path) -> pd.DataFrame:

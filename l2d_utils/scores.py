@@ -23,6 +23,8 @@ from l2d_utils.validate import check_matrix, check_same_rows
 
 Score = Callable[[NDArray], NDArray[np.float64]]
 
+#: The last columns of `features`, in this order.
+UNCERTAINTY = ("confidence", "entropy", "margin")
 #: Gradient tolerance of the fits: a smaller one changes the areas by less than the seeds do.
 TOL = 1e-4
 
@@ -51,9 +53,9 @@ class Sample(NamedTuple):
 
 
 def features(penultimate: ArrayLike, probabilities: ArrayLike) -> NDArray:
-    """What a scorer sees, (n, width + L + 3): penultimate layer, softmax, then 1 − max_y h_y, the entropy (nats) and
-    1 − top-two margin. The last three are functions of the softmax; they put the confidence rule within a linear
-    scorer's reach.
+    """What a scorer sees, (n, width + L + 3): penultimate layer, softmax, then `UNCERTAINTY`: 1 − max_y h_y, the entropy
+    (nats) and 1 − top-two margin. These three are functions of the softmax; they put the confidence rule within a
+    linear scorer's reach.
 
     Raises:
         ValueError: shapes that do not match, or rows that are no probabilities over at least 2 classes (named).
@@ -87,19 +89,24 @@ def random(train: Sample) -> Score:
     return lambda X: np.zeros(len(X))
 
 
+def _uncertainty(name: str) -> Score:
+    column = UNCERTAINTY.index(name) - len(UNCERTAINTY)
+    return lambda X: np.asarray(X)[:, column].astype(np.float64)
+
+
 def confidence(train: Sample) -> Score:
     """1 − max_y h_y(x).  [prior: Chow 1970, with the model's own probabilities]"""
-    return lambda X: np.asarray(X)[:, -3].astype(np.float64)
+    return _uncertainty("confidence")
 
 
 def entropy(train: Sample) -> Score:
     """−Σ_y h_y log h_y, nats.  [prior]"""
-    return lambda X: np.asarray(X)[:, -2].astype(np.float64)
+    return _uncertainty("entropy")
 
 
 def margin(train: Sample) -> Score:
     """1 − (largest − second largest probability).  [prior]"""
-    return lambda X: np.asarray(X)[:, -1].astype(np.float64)
+    return _uncertainty("margin")
 
 
 # ---------------------------------------------------------------- learned scores

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from l2d_utils.agents import default_device, seeded
+from l2d_utils.agents import channel_moments, default_device, outputs, seeded
 from l2d_utils.results import write_atomically
 
 BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -175,6 +175,36 @@ def train(
         module.load_state_dict(best)
     module.eval()
     return history
+
+
+def classifier_outputs(
+    images: np.ndarray,
+    labels: np.ndarray,
+    out_images: np.ndarray,
+    *,
+    network: Callable[..., nn.Module],
+    n_classes: int,
+    random_state: int,
+    checkpoint: str | Path | None = None,
+    **settings,
+) -> dict[str, np.ndarray]:
+    """Train a classifier on images and labels (n,), and return what it says about `out_images` (m, H, W, C).
+
+    network : makes the untrained classifier from n_outputs, mean and std (of the training pixels).
+    settings : of :func:`train`; with a checkpoint it is part of a long study and shows a progress bar.
+
+    Returns ``agents.outputs``: logits (m, n_classes) and features (m, width), float64 if that was the training dtype,
+    else float32.
+    """
+    mean, std = channel_moments(images)
+    with seeded(random_state):
+        module = network(n_outputs=n_classes, mean=mean, std=std)
+    if checkpoint is not None:
+        settings = {"progress": progress_bar(settings["epochs"], f"classifier on {len(images)} images"), **settings}
+    loss = classification_loss(labels)
+    train(module, images, loss, random_state=random_state, checkpoint=checkpoint, **settings)
+    dtype = next(module.parameters()).numpy(force=True).dtype
+    return {what: array.astype(dtype) for what, array in outputs(module, out_images).items()}
 
 
 def progress_bar(epochs: int, description: str = "") -> Callable[[int, float, float], None]:

@@ -14,16 +14,17 @@ def check_frame(
     names: Sequence[str] = (),
     numbers: Sequence[str] = (),
     optional: Sequence[str] = (),
+    gaps: Sequence[str] = (),
 ) -> pd.DataFrame:
     """A copy of `frame` with a fresh index, its `numbers` and `optional` columns as float64.
 
     names: columns that must be there and hold no missing value. numbers: columns that must be there and
-    be finite. optional: columns added as NaN when absent; NaN (an interval of a single run) is allowed,
-    infinity is not. Raises ValueError naming the argument `name`, the column and the row.
+    be finite. gaps: the same, but NaN is allowed. optional: as `gaps`, and added as NaN when absent (the interval
+    of a single run). Raises ValueError naming the argument `name`, the column and the row.
     """
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"{name}: expected a DataFrame, found {type(frame).__name__}")
-    missing = [column for column in (*names, *numbers) if column not in frame.columns]
+    missing = [column for column in (*names, *numbers, *gaps) if column not in frame.columns]
     if missing:
         raise ValueError(f"{name}: missing column {missing[0]!r}; it has {list(frame.columns)}")
     if frame.empty:
@@ -33,7 +34,7 @@ def check_frame(
         bad = np.flatnonzero(frame[column].isna())
         if bad.size:
             raise ValueError(f"{name}: column {column!r} is missing in row {bad[0]}")
-    for column in (*numbers, *optional):
+    for column in (*numbers, *gaps, *optional):
         if column not in frame.columns:
             frame[column] = np.nan
             continue
@@ -41,7 +42,7 @@ def check_frame(
             values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: column {column!r} must hold numbers") from error
-        bad = np.flatnonzero(np.isinf(values) if column in optional else ~np.isfinite(values))
+        bad = np.flatnonzero(np.isinf(values) if column in (*gaps, *optional) else ~np.isfinite(values))
         if bad.size:
             raise ValueError(f"{name}: column {column!r} has {values[bad[0]]} in row {bad[0]}")
         frame[column] = values

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, TwoSlopeN
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Polygon
+from matplotlib.patches import Patch, Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 from scipy.ndimage import distance_transform_edt
 
@@ -25,9 +25,11 @@ from l2d_utils.plots.style import (
     MUTED,
     VERMILLION,
     agent_color,
+    in_points,
+    method_label,
     mix,
     new_figure,
-    number_text,
+    panel_axes,
     panel_grid,
     plain,
     readable,
@@ -38,17 +40,17 @@ from l2d_utils.plots.style import (
 
 DIVERGING = LinearSegmentedColormap.from_list(
     "l2d_diverging",
-    [
-        mix(BLUE, INK, 0.25),
-        mix(BLUE, FACE, 0.35),
-        "#F7F7F5",
-        mix(VERMILLION, FACE, 0.3),
-        mix(VERMILLION, INK, 0.2),
-    ],
+    [mix(BLUE, INK, 0.25), mix(BLUE, FACE, 0.35), "#F7F7F5", mix(VERMILLION, FACE, 0.3), mix(VERMILLION, INK, 0.2)],
 )
 SEQUENTIAL = LinearSegmentedColormap.from_list(
     "l2d_sequential", ["#F4F8FB", mix(BLUE, FACE, 0.55), BLUE, mix(BLUE, INK, 0.65)]
 )
+
+# Layout of heat maps, in inches.
+CELLS_WIDTH = 6.6  # of the cells of all panels in a row
+CHARACTER = 0.085  # width of one in 11-point text
+ROW_HEIGHT = (0.38, 0.62)  # least and most; between them 0.55 of the cell's width
+PANEL_HEAD, PAGE_HEAD = 0.35, 1.3  # title of a panel; labels and margins of the page
 
 Decide = Callable[[np.ndarray], np.ndarray]
 
@@ -62,8 +64,35 @@ def _cell_text(value: float, fmt: str) -> str:
     return text
 
 
-def _level(value: object) -> str:
-    return number_text(value) if isinstance(value, (float, np.floating)) else plain(value)
+def _levels(frame: pd.DataFrame, column: str) -> dict[object, str]:
+    """Values of a column as rows or columns of the grid, with their texts."""
+    found = list(frame[column].unique())
+    found = sorted(found) if pd.api.types.is_numeric_dtype(frame[column]) else found
+    return {value: method_label(value) for value in found}
+
+
+def _colours(values: pd.Series, center: float | None) -> dict[str, object]:
+    """Colour map and range: diverging around `center`, or sequential without one."""
+    low, high = float(values.min()), float(values.max())
+    if center is None:
+        room = 0.0 if high > low else 0.5
+        return {"cmap": SEQUENTIAL, "vmin": low - room, "vmax": high + room}
+    reach = max(abs(low - center), abs(high - center)) or 1.0
+    return {"cmap": DIVERGING, "norm": TwoSlopeNorm(center, center - reach, center + reach)}
+
+
+def _mark_corners(ax: Axes, at: Sequence[tuple[int, int]], cell: float) -> None:
+    """A dot in the upper right corner of the cells (row, column); cell: their width in inches."""
+    inset = min(0.2, CHARACTER / cell)
+    i, j = np.array(at, dtype=float).reshape(-1, 2).T + 1 - inset
+    ax.plot(j, i, "o", color=INK, markersize=5, markeredgecolor=FACE, markeredgewidth=0.8, linestyle="none")
+
+
+def _frame_best(ax: Axes, table: np.ndarray, best: str) -> None:
+    if np.isfinite(table).any():
+        pick = np.nanargmin if best == "min" else np.nanargmax
+        i, j = np.unravel_index(pick(table), table.shape)
+        ax.add_patch(Rectangle((j + 0.02, i + 0.04), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=2.4))
 
 
 @styled
@@ -85,105 +114,60 @@ def heatmap(
 ) -> Figure:
     """A number on a grid: regime maps of paired differences, validation loss over (λ, γ).
 
-    frame: columns `rows`, `cols` (the grid; numbers are sorted, names stay in order of appearance), `value`
-    (NaN leaves the cell blank), and optionally the boolean column `significant` (a dot in the cell's corner)
-    and the column `panel` (one map per value, common colours). label: what the colour means, with its unit.
-    center: the value shown white on the blue-to-orange scale (blue below, orange above); None gives a
-    sequential scale. best: "min" or "max" frames that cell of each panel.
-    Raises ValueError for a missing column, an empty frame, a repeated cell or no finite value.
+    Args:
+        frame: columns `rows`, `cols` (the grid: numbers are sorted, names stay in order of appearance), `value` (NaN
+            leaves the cell blank), and optionally the boolean column `significant` (a dot in the cell's corner) and
+            the column `panel` (one map per value, common colours). Methods are shown by their labels.
+        label: what the colour means, with its unit. best: "min" or "max" frames that cell of each panel.
+        center: the value shown white on the blue-to-orange scale; None gives a sequential scale.
+
+    Raises:
+        ValueError: a missing column, an empty frame, a repeated cell or no finite value.
     """
     check_choice("best", best, [None, "min", "max"])
-    extra = [name for name in (significant, panel) if name]
-    frame = check_frame("frame", frame, [rows, cols, *extra], [], [])
-    if value not in frame.columns:
-        raise ValueError(f"frame: missing column {value!r}; it has {list(frame.columns)}")
-    frame = check_frame("frame", frame, optional=[value])
+    frame = check_frame("frame", frame, [rows, cols, *(name for name in (significant, panel) if name)], gaps=[value])
     check_unique("frame", frame, [rows, cols, *([panel] if panel else [])])
     if frame[value].isna().all():
         raise ValueError(f"frame: column {value!r} holds no finite number")
-
-    def levels(column: str) -> list:
-        found = list(frame[column].unique())
-        return sorted(found) if pd.api.types.is_numeric_dtype(frame[column]) else found
-
-    down, across, panels = levels(rows), levels(cols), panels_of(frame, panel)
-    low, high = float(frame[value].min()), float(frame[value].max())
-    if center is None:
-        color_map, norm = SEQUENTIAL, None
-        low, high = (low, high) if high > low else (low - 0.5, low + 0.5)
-    else:
-        reach = max(abs(low - center), abs(high - center)) or 1.0
-        color_map, norm = DIVERGING, TwoSlopeNorm(center, center - reach, center + reach)
+    down, across, panels = _levels(frame, rows), _levels(frame, cols), panels_of(frame, panel)
     fmt = fmt or ("{:.3f}" if center is None else "{:+.3f}")
-    grid_rows, columns = panel_grid(len(panels))
-    cell = 6.6 / (columns * len(across))
-    # Text fits a cell of 0.5 inch; below that the colours speak alone.
-    annotate = cell >= 0.085 * max(len(_cell_text(v, fmt)) for v in (low, high)) + 0.1
-    height = 1.3 + grid_rows * (0.35 + len(down) * min(max(0.38, 0.55 * cell), 0.62))
-    fig = new_figure(max(height, 3.4), title)
-    axes = fig.subplots(grid_rows, columns, squeeze=False).ravel()
-    for ax in axes[len(panels) :]:
-        ax.set_visible(False)
-    axes = axes[: len(panels)]
+    grid = panel_grid(len(panels))
+    cell = CELLS_WIDTH / (grid[1] * len(across))
+    height = len(down) * float(np.clip(0.55 * cell, *ROW_HEIGHT))
+    fig = new_figure(max(PAGE_HEAD + grid[0] * (PANEL_HEAD + height), 3.4), title)
+    axes = panel_axes(fig, len(panels), grid)
+    longest = max(len(_cell_text(v, fmt)) for v in (frame[value].min(), frame[value].max()))
+    fits = cell >= CHARACTER * longest + 0.1  # else the colours speak alone
     for k, (ax, (name, part)) in enumerate(zip(axes, panels, strict=True)):
         table = part.pivot(index=rows, columns=cols, values=value).reindex(index=down, columns=across).to_numpy()
-        limits = {"norm": norm} if norm else {"vmin": low, "vmax": high}
         texts = np.vectorize(lambda v: _cell_text(v, fmt), otypes=[str])(table)
         seaborn.heatmap(
-            table, mask=~np.isfinite(table), ax=ax, cmap=color_map, cbar=False, linewidths=1.5, linecolor=FACE,
-            annot=texts if annotate else None, fmt="", annot_kws={"fontsize": 11}, **limits,
+            table, mask=~np.isfinite(table), ax=ax, cbar=False, linewidths=1.5, linecolor=FACE, fmt="",
+            annot=texts if fits else None, annot_kws={"fontsize": 11}, **_colours(frame[value], center),
         )  # fmt: skip
-        mesh = ax.collections[0]
         ax.grid(False)
         ax.set_facecolor("#EEF0F2")
-        ax.tick_params(length=0, rotation=0)
-        ax.set_xticks(np.arange(len(across)) + 0.5, [_level(v) for v in across])
-        ax.set_yticks(np.arange(len(down)) + 0.5, [_level(v) for v in down])
+        ax.set_xticks(np.arange(len(across)) + 0.5, across.values())
+        ax.set_yticks(np.arange(len(down)) + 0.5, down.values())
         ax.set_ylim(0, len(down))
-        if max(len(_level(v)) for v in across) > 11 * cell:
+        ax.tick_params(length=0, rotation=0, labelleft=k % grid[1] == 0)
+        if (1 + max(map(len, across.values()))) * CHARACTER > cell:
             ax.tick_params(axis="x", rotation=35)
         ax.set_title(plain(name))
         if significant:
-            marks = part[part[significant].astype(bool)]
-            x = np.array([across.index(v) for v in marks[cols]], dtype=float) + 1.0
-            y = np.array([down.index(v) for v in marks[rows]], dtype=float) + 1.0
-            inset = min(0.2, 0.085 / cell)
-            ax.plot(
-                x - inset,
-                y - inset,
-                "o",
-                color=INK,
-                markersize=5,
-                markeredgecolor=FACE,
-                markeredgewidth=0.8,
-                linestyle="none",
-            )
-        if best and np.isfinite(table).any():
-            pick = np.nanargmin if best == "min" else np.nanargmax
-            i, j = np.unravel_index(pick(table), table.shape)
-            ax.add_patch(
-                Polygon(
-                    [(j + 0.02, i + 0.04), (j + 0.98, i + 0.04), (j + 0.98, i + 0.96), (j + 0.02, i + 0.96)],
-                    fill=False,
-                    edgecolor=INK,
-                    linewidth=2.4,
-                )
-            )
-        if k % columns:
-            ax.tick_params(labelleft=False)
-    notes = [
-        note
-        for note, used in (
-            ("● 95 % interval excludes 0", significant),
-            (f"framed: {'lowest' if best == 'min' else 'highest'}", best),
-        )
-        if used
-    ]
-    across_label = plain(cols) if xlabel is None else xlabel
-    fig.supxlabel(across_label + (f"      ({';  '.join(notes)})" if notes else ""), fontsize=12)
+            marked = part[part[significant].astype(bool)]
+            at = zip(marked[rows].map([*down].index), marked[cols].map([*across].index), strict=True)
+            _mark_corners(ax, list(at), cell)
+        if best:
+            _frame_best(ax, table, best)
+    notes = ["● 95 % interval excludes 0"] * bool(significant) + [
+        f"framed: {'lowest' if best == 'min' else 'highest'}"
+    ] * bool(best)
+    across_label = (plain(cols) if xlabel is None else xlabel) + (f"      ({';  '.join(notes)})" if notes else "")
+    fig.supxlabel(across_label, fontsize=12)
     down_label = plain(rows) if ylabel is None else ylabel
     fig.supylabel(down_label, fontsize=12, rotation=0 if len(down_label) <= 2 else 90)
-    bar = fig.colorbar(mesh, ax=list(axes), label=label, fraction=0.035, pad=0.015)
+    bar = fig.colorbar(axes[-1].collections[0], ax=axes, label=label, fraction=0.035, pad=0.015)
     bar.outline.set_visible(False)
     bar.ax.tick_params(length=0)
     return fig
@@ -200,62 +184,44 @@ def _winners(name: str, decide: Decide, points: np.ndarray, n_agents: int) -> np
 
 
 def _draw_regions(
-    ax: Axes,
-    x: np.ndarray,
-    y: np.ndarray,
-    winners: np.ndarray,
-    bayes: np.ndarray | None,
-    labels: Sequence[str],
-    name_regions: bool,
+    ax: Axes, x: np.ndarray, y: np.ndarray, winners: np.ndarray, bayes: np.ndarray | None, n_agents: int
 ) -> list:
-    """Paint winners (rows of y, columns of x; -1: outside) and outline the regions of `bayes`."""
-    shades = ListedColormap([tint(agent_color(k)) for k in range(len(labels))])
-    image = ax.imshow(
-        np.ma.masked_less(winners, 0),
-        extent=(x[0], x[-1], y[0], y[-1]),
-        origin="lower",
-        cmap=shades,
-        vmin=-0.5,
-        vmax=len(labels) - 0.5,
-        interpolation="nearest",
-        aspect="auto",
-        zorder=0.5,
-    )
-    drawn = [image]
-    for grid, style in (
-        (winners, {"colors": FACE, "linewidths": 2.0}),
-        (bayes, {"colors": INK, "linewidths": 1.8, "linestyles": "--"}),
-    ):
-        if grid is None:
-            continue
+    """Paint winners (rows of y, columns of x; -1: outside) and outline the regions of `bayes`; what was drawn."""
+    drawn = [
+        ax.imshow(
+            np.ma.masked_less(winners, 0), extent=(x[0], x[-1], y[0], y[-1]), origin="lower", aspect="auto",
+            cmap=ListedColormap([tint(agent_color(k)) for k in range(n_agents)]), vmin=-0.5, vmax=n_agents - 0.5,
+            interpolation="nearest", zorder=0.5,
+        )
+    ]  # fmt: skip
+    solid, dashed = {"colors": FACE, "linewidths": 2.0}, {"colors": INK, "linewidths": 1.8, "linestyles": "--"}
+    for grid, style in ((winners, solid), *([(bayes, dashed)] if bayes is not None else [])):
         for k in np.unique(grid[grid >= 0])[1:]:
-            drawn.append(
-                ax.contour(x, y, np.ma.masked_where(grid < 0, grid >= k).astype(float), [0.5], zorder=2, **style)
-            )
+            reached = np.ma.masked_where(grid < 0, grid >= k).astype(float)
+            drawn.append(ax.contour(x, y, reached, [0.5], zorder=2, **style))
+    return drawn
+
+
+def _name_regions(ax: Axes, x: np.ndarray, y: np.ndarray, winners: np.ndarray, bayes: np.ndarray | None) -> None:
+    """Each agent's name where its region has most room."""
     crossed = np.zeros(winners.shape, dtype=bool)  # where the dashed borders run: no place for a name
     if bayes is not None:
         crossed[:-1] |= bayes[:-1] != bayes[1:]
         crossed[:, :-1] |= bayes[:, :-1] != bayes[:, 1:]
-    for k, label in enumerate(labels if name_regions else ()):
+    for k, color in enumerate(map(agent_color, range(3))):
         mask = np.pad((winners == k) & ~crossed, 1)
         if mask.sum() < 0.01 * (winners >= 0).sum():
             continue
         # The point farthest from the region's border has the most room for its name; a name is about
         # thrice as wide as high (with its margins), so heights count threefold.
         i, j = np.unravel_index(np.argmax(distance_transform_edt(mask, sampling=(3, 1))), mask.shape)
-        ax.text(
-            x[j - 1],
-            y[i - 1],
-            plain(label),
-            ha="center",
-            va="center",
-            fontsize=11.5,
-            fontweight="bold",
-            color=readable(mix(agent_color(k), INK, 0.25)),
-            zorder=6,
-            path_effects=[withStroke(linewidth=3, foreground=tint(agent_color(k)))],
-        )
-    return drawn
+        look = {"ha": "center", "va": "center", "fontsize": 11.5, "fontweight": "bold", "zorder": 6}
+        look["path_effects"] = [withStroke(linewidth=3, foreground=tint(color))]
+        ax.text(x[j - 1], y[i - 1], f"agent {k + 1}", color=readable(mix(color, INK, 0.25)), **look)
+
+
+def _border_key(label: str) -> Line2D:
+    return Line2D([], [], color=INK, linestyle="--", linewidth=1.8, label=label)
 
 
 def _panel_figure(decide: Mapping[str, Decide], title: str | None, aspect: float) -> tuple[Figure, list[Axes]]:
@@ -265,32 +231,23 @@ def _panel_figure(decide: Mapping[str, Decide], title: str | None, aspect: float
     rows, columns = panel_grid(len(decide))
     width = min(8.4 / columns, 4.8)
     fig = new_figure(rows * (width * aspect + 0.55) + 0.7 + (0.3 if title else 0), title)
-    axes = list(fig.subplots(rows, columns, squeeze=False).ravel())
-    for ax in axes[len(decide) :]:
-        ax.set_visible(False)
-    return fig, axes[: len(decide)]
+    return fig, panel_axes(fig, len(decide), (rows, columns))
 
 
 @styled
 def simplex_regions(
-    decide: Mapping[str, Decide],
-    labels: Sequence[str] = ("agent 1", "agent 2", "agent 3"),
-    *,
-    corners: Sequence[str] = ("$a_1$ = 1", "$a_2$ = 1", "$a_3$ = 1"),
-    bayes: Decide | None = None,
-    resolution: int = 400,
-    title: str | None = None,
+    decide: Mapping[str, Decide], *, bayes: Decide | None = None, resolution: int = 400, title: str | None = None
 ) -> Figure:
     """Which of three agents wins where on the 2-simplex, one panel per rule.
 
-    decide: panel title -> callable from barycentric points (m, 3) (rows >= 0 that sum to 1) to winners (m,)
-    in {0, 1, 2}. labels: the agents' names. corners: text at the corners of coordinates 1, 2 (below, left and
-    right) and 3 (top); mathtext is read. bayes: a rule of the same kind whose borders are overlaid, dashed.
-    resolution: grid points a side. Raises ValueError for no rule, not three labels, or a rule that returns
-    something else than m integers from 0 to 2.
+    Args:
+        decide: panel title → callable from barycentric points (m, 3), rows >= 0 that sum to 1 (coordinate 1 is 1 in the
+            left corner, 2 in the right one, 3 at the top), to winners (m,) in {0, 1, 2}.
+        bayes: a rule of the same kind whose borders are overlaid, dashed. resolution: grid points a side.
+
+    Raises:
+        ValueError: no rule, or a rule that returns something else than m integers from 0 to 2.
     """
-    if len(labels) != 3 or len(corners) != 3:
-        raise ValueError(f"labels, corners: expected three each, found {len(labels)} and {len(corners)}")
     height = np.sqrt(3) / 2
     fig, axes = _panel_figure(decide, title, aspect=0.92)
     x, y = np.linspace(0, 1, resolution), np.linspace(0, height, resolution)
@@ -302,38 +259,24 @@ def simplex_regions(
     safe = np.clip(points[inside], 0, None)
     safe /= safe.sum(axis=1, keepdims=True)
     grids = {}
-    for name, rule in ({**decide, **({"bayes": bayes} if bayes is not None else {})}).items():
+    for name, rule in (*decide.items(), *([("bayes", bayes)] if bayes is not None else [])):
         grids[name] = np.full(inside.shape, -1, dtype=np.int64)
-        grids[name][inside] = _winners(f"decide[{name!r}]" if name in decide else "bayes", rule, safe, 3)
-    ideal = grids.get("bayes") if bayes is not None else None
-    triangle = [(0, 0), (1, 0), (0.5, height)]
+        grids[name][inside] = _winners(f"rule {name!r}", rule, safe, 3)
+    ideal = grids["bayes"] if bayes is not None else None
+    corners = [(0, 0), (1, 0), (0.5, height)]
     for ax, name in zip(axes, decide, strict=True):
-        outline = ax.add_patch(Polygon(triangle, fill=False, edgecolor=INK, linewidth=1.4, zorder=5))
-        for artist in _draw_regions(ax, x, y, grids[name], ideal, labels, name_regions=True):
+        outline = ax.add_patch(Polygon(corners, fill=False, edgecolor=INK, linewidth=1.4, zorder=5))
+        for artist in _draw_regions(ax, x, y, grids[name], ideal, 3):
             artist.set_clip_path(outline)
-        for (cx, cy), text, align, shift in zip(
-            triangle, corners, ("left", "right", "center"), (-16, -16, 6), strict=True
-        ):
-            ax.annotate(
-                text,
-                (cx, cy),
-                xytext=(0, shift),
-                textcoords="offset points",
-                ha=align,
-                fontsize=11,
-                color=MUTED,
-                va="bottom" if shift > 0 else "center",
-            )
+        _name_regions(ax, x, y, grids[name], ideal)
+        for k, (corner, align) in enumerate(zip(corners, ("left", "right", "center"), strict=True)):
+            look = {"ha": align, "va": "bottom" if k == 2 else "center", "fontsize": 11, "color": MUTED}
+            ax.annotate(f"$a_{k + 1}$ = 1", corner, **in_points(0, 6 if k == 2 else -16), **look)
         ax.set_title(plain(name), loc="center", pad=24)
-        ax.set_xlim(-0.03, 1.03)
-        ax.set_ylim(-0.02, height + 0.02)
-        ax.set_aspect("equal")
+        ax.set(xlim=(-0.03, 1.03), ylim=(-0.02, height + 0.02), aspect="equal")
         ax.axis("off")
     if bayes is not None:
-        fig.legend(
-            handles=[Line2D([], [], color=INK, linestyle="--", linewidth=1.8, label="Bayes rule's borders")],
-            loc="outside lower center",
-        )
+        fig.legend(handles=[_border_key("Bayes rule's borders")], loc="outside lower center")
     return fig
 
 
@@ -356,10 +299,14 @@ def plane_regions(
 ) -> Figure:
     """Which agent a rule routes to in a plane of two features, with examples, one panel per rule.
 
-    decide: panel title -> callable from points (m, 2) to winners (m,) in 0..K-1. points: (n, 2) examples.
-    best: (n,) integers, the agent that each example had best gone to (gives colour and marker). labels: the K
-    agents' names. bayes: a rule whose borders are overlaid, dashed; border: its name in the legend. meaning: the
-    legend's title. Raises ValueError for no rule, shapes that do not match, no example, or integers outside 0..K-1.
+    Args:
+        decide: panel title → callable from points (m, 2) to winners (m,) in 0..K-1. points: (n, 2) examples.
+        best: (n,) integers, the agent that each example had best gone to (gives colour and marker).
+        labels: the K agents' names. meaning: the legend's title.
+        bayes: a rule whose borders are overlaid, dashed; border: its name in the legend.
+
+    Raises:
+        ValueError: no rule, shapes that do not match, no example, or integers outside 0..K-1.
     """
     points, best = np.asarray(points, dtype=np.float64), np.asarray(best)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
@@ -371,46 +318,23 @@ def plane_regions(
     shape = (resolution, resolution)
     ideal = None if bayes is None else _winners("bayes", bayes, grid, len(labels)).reshape(shape)
     for ax, (name, rule) in zip(axes, decide.items(), strict=True):
-        winners = _winners(f"decide[{name!r}]", rule, grid, len(labels)).reshape(shape)
-        _draw_regions(ax, x, y, winners, ideal, labels, name_regions=False)
+        winners = _winners(f"rule {name!r}", rule, grid, len(labels)).reshape(shape)
+        _draw_regions(ax, x, y, winners, ideal, len(labels))
         for k in range(len(labels)):
-            chosen = points[best == k]
-            ax.plot(
-                chosen[:, 0],
-                chosen[:, 1],
-                MARKERS[k % len(MARKERS)],
-                color=agent_color(k),
-                markersize=5.5,
-                markeredgecolor=FACE,
-                markeredgewidth=0.7,
-                linestyle="none",
-                zorder=3,
-            )
-        ax.set_xlim(xlim)
-        ax.set_ylim(ylim)
+            look = {"color": agent_color(k), "markersize": 5.5, "markeredgecolor": FACE, "markeredgewidth": 0.7}
+            ax.plot(*points[best == k].T, MARKERS[k % len(MARKERS)], linestyle="none", zorder=3, **look)
+        ax.set(xlim=xlim, ylim=ylim, xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
         ax.set_aspect("equal", adjustable="box")
         ax.grid(False)
         ax.set_title(plain(name))
-        ax.set_xlabel(xlabel)
-        if ax is axes[0]:
-            ax.set_ylabel(ylabel)
-    handles = [
-        (
-            Patch(facecolor=tint(agent_color(k)), edgecolor=agent_color(k)),
-            Line2D([], [], color=agent_color(k), marker=MARKERS[k % len(MARKERS)], linestyle="none"),
-        )
-        for k in range(len(labels))
-    ]
+    handles = []
+    for k, color in enumerate(map(agent_color, range(len(labels)))):
+        dot = Line2D([], [], color=color, marker=MARKERS[k % len(MARKERS)], linestyle="none")
+        handles.append((Patch(facecolor=tint(color), edgecolor=color), dot))
     names = [plain(label) for label in labels]
     if bayes is not None:
-        handles.append(Line2D([], [], color=INK, linestyle="--", linewidth=1.8))
+        handles.append(_border_key(border))
         names.append(border)
-    fig.legend(
-        handles,
-        names,
-        loc="outside lower center",
-        ncols=min(5, len(names)),
-        title=meaning,
-        handler_map={tuple: HandlerTuple(ndivide=1, pad=0)},
-    )
+    look = {"title": meaning, "handler_map": {tuple: HandlerTuple(ndivide=1, pad=0)}}
+    fig.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)), **look)
     return fig

@@ -17,6 +17,7 @@ from l2d_utils.plots.style import (
     VERMILLION,
     MethodStyle,
     as_percent,
+    in_points,
     key,
     method_label,
     new_figure,
@@ -49,16 +50,19 @@ def outcomes(
     band: tuple[float, float] | None = None,
     panel: str | None = None,
     percent: bool = False,
-    title: str | None = None,
 ) -> Figure:
     """Rows in groups: a dot with its interval, coloured and shaped by its outcome, beside the bound.
 
-    frame: columns `group`, `name`, `outcome` (one of `OUTCOME_STYLE`), and optionally `mean`, `low`, `high` (NaN: no
-    dot, no interval) and `text` (written at the right); groups and rows stand in order of appearance. value: the label
-    of the x axis, with its unit. line: x of the bound. band: x of the two ends of a shaded range. panel: column
-    that splits the frame into panels with common rows (a row that a panel lacks stays empty there) and a common x axis.
-    percent: values are fractions, shown in per cent.
-    Raises ValueError for a missing column, an empty frame, an infinite number, an unknown outcome or a repeated row.
+    Args:
+        frame: columns `group`, `name` (of a method: its key), `outcome` (one of `OUTCOME_STYLE`), and optionally
+            `mean`, `low`, `high` (NaN: no dot, no interval) and `text` (written at the right); groups and rows stand
+            in order of appearance.
+        value: the label of the x axis, with its unit. line: x of the bound. band: x of the ends of a shaded range.
+        panel: column that splits the frame into panels with common rows (a row that a panel lacks stays empty there)
+            and a common x axis. percent: values are fractions, shown in per cent.
+
+    Raises:
+        ValueError: a missing column, an empty frame, an infinite number, an unknown outcome or a repeated row.
     """
     names = ["group", "name", "outcome", *([panel] if panel else [])]
     frame = check_frame("frame", frame, names, (), ["mean", "low", "high"])
@@ -68,7 +72,7 @@ def outcomes(
     panels = list(frame[panel].unique()) if panel else [None]
     at = _places(frame)
     below = max(at.values()) + 0.7
-    fig = new_figure(1.35 + ROW * (below + 0.6) + (0.2 if panel else 0), title)
+    fig = new_figure(1.35 + ROW * (below + 0.6) + (0.2 if panel else 0))
     axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     for ax, name in zip(axes, panels, strict=True):
         ax.set_title(plain(name) if panel else "")
@@ -118,8 +122,7 @@ def _name_rows(ax, at: dict[tuple[str, str | None], float]) -> None:
     for (group, name), y in at.items():
         if name is None:
             place = blended_transform_factory(ax.transAxes, ax.transData)
-            offset = {"xytext": (-4, 0), "textcoords": "offset points", "annotation_clip": False}
-            ax.annotate(plain(group), (0, y), xycoords=place, **offset, **look)
+            ax.annotate(plain(group), (0, y), xycoords=place, **in_points(-4, 0), **look)
 
 
 def _draw(ax, rows: pd.DataFrame, at: dict[tuple[str, str | None], float]) -> None:
@@ -134,5 +137,5 @@ def _draw(ax, rows: pd.DataFrame, at: dict[tuple[str, str | None], float]) -> No
         if getattr(row, "text", ""):
             place = blended_transform_factory(ax.transAxes, ax.transData)
             color = INK if np.isfinite(row.mean) else MUTED
-            look = {"va": "center", "fontsize": 11, "color": color, "annotation_clip": False}
-            ax.annotate(plain(row.text), (1, y), xycoords=place, xytext=(7, 0), textcoords="offset points", **look)
+            look = {"va": "center", "fontsize": 11, "color": color}
+            ax.annotate(plain(row.text), (1, y), xycoords=place, **in_points(7, 0), **look)

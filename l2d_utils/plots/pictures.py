@@ -1,10 +1,11 @@
-"""Pictures that explain: example images, ideal distributions, and who gets what from the router."""
+"""Pictures that explain: ideal distributions, and who gets what from the router."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
@@ -15,6 +16,7 @@ from l2d_utils.plots.style import (
     FACE,
     INK,
     MUTED,
+    WIDTH,
     agent_color,
     method_label,
     method_styles,
@@ -25,6 +27,8 @@ from l2d_utils.plots.style import (
     styled,
     tint,
 )
+
+TIP = 0.15  # inches; how far an arrowhead reaches beyond the end of its ribbon
 
 
 def _as_images(name: str, images: np.ndarray) -> np.ndarray:
@@ -40,45 +44,8 @@ def _as_images(name: str, images: np.ndarray) -> np.ndarray:
 
 
 def _gray_range(images: np.ndarray) -> dict[str, object]:
-    return {
-        "cmap": "gray_r" if images.ndim == 3 else None,
-        "vmin": 0,
-        "vmax": 255 if images.dtype == np.uint8 else 1,
-    }
-
-
-@styled
-def image_grid(
-    images: np.ndarray,
-    titles: Sequence[str],
-    *,
-    columns: int = 6,
-    title: str | None = None,
-) -> Figure:
-    """A few example images with a caption of one or two lines under each.
-
-    images: (n, H, W), (n, H, W, 1) or (n, H, W, 3), uint8 or floats in [0, 1]; grey images are drawn dark on
-    white. titles: n captions. columns: images a row. Raises ValueError for other shapes or values, or when
-    the number of captions differs from the number of images.
-    """
-    images = _as_images("images", images)
-    if len(titles) != len(images):
-        raise ValueError(f"titles: {len(titles)} captions for {len(images)} images")
-    if columns < 1:
-        raise ValueError(f"columns: must be at least 1, found {columns}")
-    rows = -(-len(images) // columns)
-    lines = max(str(caption).count("\n") + 1 for caption in titles)
-    side = min(8.8 / columns - 0.15, 2.4)
-    fig = new_figure(
-        rows * (side * images.shape[1] / images.shape[2] + 0.3 * lines) + 0.2 + (0.4 if title else 0), title
-    )
-    axes = fig.subplots(rows, columns, squeeze=False).ravel()
-    for ax in axes:
-        ax.axis("off")
-    for ax, image, caption in zip(axes, images, titles, strict=False):
-        ax.imshow(image, interpolation="nearest", **_gray_range(images))
-        ax.set_title(plain(caption), loc="center", fontsize=11, y=-0.04, va="top", pad=0)
-    return fig
+    top = 255 if images.dtype == np.uint8 else 1
+    return {"cmap": "gray_r" if images.ndim == 3 else None, "vmin": 0, "vmax": top}
 
 
 @styled
@@ -92,9 +59,13 @@ def density_bars(
 ) -> Figure:
     """Ideal distributions on a finite support beside P (above), and their density ratios dQ/dP (below).
 
-    p: (m,) probabilities of P, all > 0. q_by_name: name -> (m,) probabilities of an ideal Q. support: m names
-    of the points. The ratio stands on a log axis (no unit); a ratio of 0 is left out. Raises ValueError when
-    a vector is no distribution, lengths differ, P has a zero, or there is no Q.
+    Args:
+        p: (m,) probabilities of P, all > 0. q_by_name: name → (m,) probabilities of an ideal Q. The ratio stands on a
+            log axis (no unit); a ratio of 0 is left out.
+        support: m names of the points.
+
+    Raises:
+        ValueError: a vector is no distribution, lengths differ, P has a zero, or there is no Q.
     """
     p = check_fractions("p", p)
     if not q_by_name:
@@ -125,16 +96,7 @@ def density_bars(
         below.plot((at + offset)[seen], (q / p)[seen], styles[name].marker, color=color, linestyle="none")
     above.set_ylabel("probability")
     below.set_ylabel("ratio dQ/dP (log)")
-    below.set_yscale("log")
-    ratios = np.concatenate([(q / p)[q > 0] for q in ideals.values()])
-    reach = max(1.25 * np.exp(np.abs(np.log(ratios)).max()), 1.5)
-    below.set_ylim(1 / reach, reach)
-    ticks = [t for t in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if 1 / reach <= t <= reach]
-    if reach < 2.2:
-        ticks = [t for t in (0.5, 0.7, 1, 1.4, 2) if 1 / reach <= t <= reach]
-    if reach <= 100:
-        below.set_yticks(ticks, [f"{t:g}" for t in ticks])
-        below.yaxis.set_minor_locator(NullLocator())
+    _ratio_axis(below, np.concatenate([(q / p)[q > 0] for q in ideals.values()]))
     below.set_xlabel(xlabel)
     below.set_xticks(at, [plain(name) for name in support])
     for ax in (above, below):
@@ -144,26 +106,48 @@ def density_bars(
     return fig
 
 
-def _band(x0: float, low0: float, x1: float, low1: float, thick: float, tip: float) -> Path:
-    """A ribbon `thick` high from (x0, low0..) to (x1, low1..), leaving and arriving level, and a
-    point `tip` long."""
+def _ratio_axis(ax: Axes, ratios: np.ndarray) -> None:
+    """A log axis around 1, with round numbers on it unless it spans too much."""
+    ax.set_yscale("log")
+    reach = max(1.25 * np.exp(np.abs(np.log(ratios)).max()), 1.5)
+    ax.set_ylim(1 / reach, reach)
+    if reach <= 100:
+        round_numbers = (0.5, 0.7, 1, 1.4, 2) if reach < 2.2 else (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+        ticks = [t for t in round_numbers if 1 / reach <= t <= reach]
+        ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        ax.yaxis.set_minor_locator(NullLocator())
+
+
+def _ribbon(x0: float, low0: float, x1: float, low1: float, thick: float, color: str) -> PathPatch:
+    """A ribbon `thick` high from (x0, low0..) to (x1, low1..), leaving and arriving level, with an arrowhead."""
+    x1 -= TIP
     mid, wing = (x0 + x1) / 2, 0.05
-    points = [
-        (x0, low0),
-        (mid, low0),
-        (mid, low1),
-        (x1, low1),
-        (x1, low1 - wing),
-        (x1 + tip, low1 + thick / 2),
-        (x1, low1 + thick + wing),
-        (x1, low1 + thick),
-        (mid, low1 + thick),
-        (mid, low0 + thick),
-        (x0, low0 + thick),
-        (x0, low0),
-    ]
+    there = [(x0, low0), (mid, low0), (mid, low1), (x1, low1)]
+    head = [(x1, low1 - wing), (x1 + TIP, low1 + thick / 2), (x1, low1 + thick + wing), (x1, low1 + thick)]
+    back = [(mid, low1 + thick), (mid, low0 + thick), (x0, low0 + thick), (x0, low0)]
     codes = [Path.MOVETO, *[Path.CURVE4] * 3, *[Path.LINETO] * 4, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
-    return Path(points, codes)
+    return PathPatch(Path([*there, *head, *back], codes), facecolor=color, edgecolor="none", zorder=2)
+
+
+def _box(ax: Axes, x: float, y: float, w: float, h: float, color: str) -> None:
+    look = {"facecolor": tint(color), "edgecolor": color, "linewidth": 1.6, "zorder": 3}
+    ax.add_patch(FancyBboxPatch((x, y), w, h, boxstyle="round,pad=0,rounding_size=0.12", **look))
+
+
+def _write(ax: Axes, x: float, y: float, text: str, **look: object) -> None:
+    ax.text(x, y, plain(text), **{"ha": "center", "va": "center_baseline", "zorder": 5, **look})
+
+
+def _thumbnails(ax: Axes, images: np.ndarray, x: float, y: float, side: float) -> None:
+    """Images in a square whose upper left corner is (x, y)."""
+    across = int(np.ceil(np.sqrt(len(images))))
+    step = side / across
+    for i, image in enumerate(images):
+        row, column = divmod(i, across)
+        corner = x + column * step + 0.03, y - (row + 1) * step + 0.03
+        thumb = ax.inset_axes([*corner, step - 0.06, step - 0.06], transform=ax.transData, zorder=4)
+        thumb.imshow(image, interpolation="nearest", **_gray_range(images))
+        thumb.axis("off")
 
 
 @styled
@@ -173,16 +157,18 @@ def router_diagram(
     *,
     captions: Sequence[str] | None = None,
     inputs: np.ndarray | None = None,
-    input_label: str = "inputs",
-    router_label: str = "router",
-    rule: str = "argmax of the scores",
     title: str | None = None,
 ) -> Figure:
     """The problem in one picture: inputs, a router, and agents, with ribbons as wide as their shares.
 
-    agents: K names. shares: (K,) fractions that sum to 1. captions: K second lines (what the agent is good
-    at, what it costs). inputs: up to nine small images shown at the left, shapes as for `image_grid`.
-    Raises ValueError for lengths that differ or shares that are no distribution.
+    Args:
+        agents: K names. shares: (K,) fractions that sum to 1. captions: K second lines (what the agent is good at, what
+            it costs).
+        inputs: up to nine small images shown at the left: (n, H, W), (n, H, W, 1) or (n, H, W, 3), uint8 or floats in
+            [0, 1]; grey ones are drawn dark on white.
+
+    Raises:
+        ValueError: lengths that differ, shares that are no distribution, images of another shape or range.
     """
     shares = check_fractions("shares", shares)
     captions = [""] * len(agents) if captions is None else list(captions)
@@ -194,66 +180,31 @@ def router_diagram(
     flow = min(1.5, height / 2.2)  # how high all ribbons together are
     fig = new_figure(height + (0.45 if title else 0.1), title)
     ax = fig.subplots()
-    ax.set_xlim(0, 9)
-    ax.set_ylim(0, height)
-    ax.set_aspect("equal")
+    ax.set(xlim=(0, WIDTH), ylim=(0, height), aspect="equal")
     ax.axis("off")
     middle = height / 2
-
-    def box(x: float, y: float, w: float, h: float, color: str) -> None:
-        ax.add_patch(
-            FancyBboxPatch(
-                (x, y),
-                w,
-                h,
-                boxstyle="round,pad=0,rounding_size=0.12",
-                facecolor=tint(color),
-                edgecolor=color,
-                linewidth=1.6,
-                zorder=3,
-            )
-        )
-
-    def write(x: float, y: float, text: str, **look: object) -> None:
-        ax.text(x, y, plain(text), **{"ha": "center", "va": "center_baseline", "zorder": 5, **look})
-
     left, router, right = (0.1, 1.75), (2.7, 1.95), (6.65, 2.25)  # x and width of the three columns
-    side = 1.75
-    box(left[0], middle - side / 2, left[1], side, MUTED)
+    side = left[1]
+    _box(ax, left[0], middle - side / 2, left[1], side, MUTED)
     if inputs is not None:
         images = _as_images("inputs", inputs)[:9]
-        across = int(np.ceil(np.sqrt(len(images))))
-        step = (side - 0.2) / across
-        for i, image in enumerate(images):
-            row, column = divmod(i, across)
-            x0, y0 = left[0] + 0.1 + column * step, middle + side / 2 - 0.1 - (row + 1) * step
-            thumb = ax.inset_axes([x0 + 0.03, y0 + 0.03, step - 0.06, step - 0.06], transform=ax.transData, zorder=4)
-            thumb.imshow(image, interpolation="nearest", **_gray_range(images))
-            thumb.axis("off")
-        write(left[0] + left[1] / 2, middle - side / 2 - 0.2, input_label)
-    else:
-        write(left[0] + left[1] / 2, middle, input_label, fontsize=13)
-    box(router[0], middle - flow / 2 - 0.1, router[1], flow + 0.2, MUTED)
-    write(router[0] + router[1] / 2, middle + 0.14, router_label, fontsize=14, fontweight="bold")
-    write(router[0] + router[1] / 2, middle - 0.2, rule, fontsize=11)
-    tip = 0.15  # the arrowheads' reach, beyond the ends of the ribbons
-
-    def ribbon(x0: float, low0: float, x1: float, low1: float, thick: float, color: str) -> None:
-        shape = _band(x0, low0, x1 - tip, low1, thick, tip)
-        ax.add_patch(PathPatch(shape, facecolor=color, edgecolor="none", zorder=2))
-
-    ribbon(left[0] + left[1] + 0.06, middle - flow / 2, router[0] - 0.06, middle - flow / 2, flow, "#C9CED6")
+        _thumbnails(ax, images, left[0] + 0.1, middle + side / 2 - 0.1, side - 0.2)
+    _write(ax, left[0] + left[1] / 2, middle - (0 if inputs is None else side / 2 + 0.2), "inputs")
+    _box(ax, router[0], middle - flow / 2 - 0.1, router[1], flow + 0.2, MUTED)
+    _write(ax, router[0] + router[1] / 2, middle + 0.14, "router", fontsize=14, fontweight="bold")
+    _write(ax, router[0] + router[1] / 2, middle - 0.2, "argmax of the scores", fontsize=11)
+    low = middle - flow / 2
+    ax.add_patch(_ribbon(left[0] + left[1] + 0.06, low, router[0] - 0.06, low, flow, "#C9CED6"))
     start = middle + flow / 2
     for k, (agent, share, caption) in enumerate(zip(agents, shares, captions, strict=True)):
         color, centre, thick = agent_color(k), height - (k + 0.5) * height / n, flow * share
-        ink = readable(mix(color, INK, 0.3))
+        bold = {"fontweight": "bold", "color": readable(mix(color, INK, 0.3))}
         start -= thick
         if share > 0:
-            ends = start, right[0] - 0.62, centre - thick / 2
-            ribbon(router[0] + router[1] + 0.04, *ends, thick, mix(color, FACE, 0.35))
-        write(right[0] - 0.32, centre, f"{share:.0%}", fontsize=12, fontweight="bold", color=ink)
-        box(right[0], centre - 0.36, right[1], 0.72, color)
-        lift = 0.15 if caption else 0.0
-        write(right[0] + 0.14, centre + lift, agent, fontsize=12.5, fontweight="bold", color=ink, ha="left")
-        write(right[0] + 0.14, centre - 0.15, caption, fontsize=11, ha="left")
+            ends = router[0] + router[1] + 0.04, start, right[0] - 0.62, centre - thick / 2
+            ax.add_patch(_ribbon(*ends, thick, mix(color, FACE, 0.35)))
+        _write(ax, right[0] - 0.32, centre, f"{share:.0%}", fontsize=12, **bold)
+        _box(ax, right[0], centre - 0.36, right[1], 0.72, color)
+        _write(ax, right[0] + 0.14, centre + (0.15 if caption else 0), agent, fontsize=12.5, ha="left", **bold)
+        _write(ax, right[0] + 0.14, centre - 0.15, caption, fontsize=11, ha="left")
     return fig

@@ -9,17 +9,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from l2d_utils.metrics import Interval
 from l2d_utils.plots.checks import check_choice, check_frame, check_unique, panels_of
 from l2d_utils.plots.style import (
     FACE,
-    GRID,
+    GREEN,
     INK,
     MUTED,
     agent_color,
     as_percent,
+    in_points,
     method_label,
     method_styles,
     new_figure,
+    panel_axes,
     plain,
     readable,
     signed_text,
@@ -44,19 +47,13 @@ def _ranked(frame: pd.DataFrame, better: str) -> list:
     return list(means.sort_values(ascending=better == "lower", kind="stable").index)
 
 
-def _span(*columns: pd.Series) -> tuple[float, float]:
-    values = np.concatenate([np.asarray(c, dtype=float) for c in columns])
-    values = values[np.isfinite(values)]
-    low, high = float(values.min()), float(values.max())
-    return low, high if high > low else low + max(abs(low), 1.0) * 0.1
-
-
-def _draw_references(ax: Axes, references: Mapping[str, float], low: float, high: float, fmt: str) -> None:
+def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarray, fmt: str) -> None:
     """Labelled vertical lines above the axes, in as many rows as the labels need. A reference too far
-    from the data to share its scale is named at the edge that it lies beyond."""
-    reach = high - low
+    from the data (values, NaN left out) to share its scale is named at the edge that it lies beyond."""
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    reach = high - low or 0.1 * max(abs(low), 1.0)
     inside = {name: x for name, x in references.items() if low - 0.6 * reach <= x <= high + 0.6 * reach}
-    left, right = min([low, *inside.values()]), max([high, *inside.values()])
+    left, right = min([low, *inside.values()]), max([low + reach, *inside.values()])
     room = 0.06 * (right - left)
     ax.set_xlim(left - room, right + room)
     fig = ax.figure
@@ -74,18 +71,8 @@ def _draw_references(ax: Axes, references: Mapping[str, float], low: float, high
             at, align, label = left - room, "left", f"◂ {label}"
         else:
             at, align, label = right + room, "right", f"{label} ▸"
-        text = ax.annotate(
-            label,
-            (at, 1),
-            xycoords=ax.get_xaxis_transform(),
-            xytext=(0, 4),
-            textcoords="offset points",
-            ha=align,
-            va="bottom",
-            fontsize=11,
-            color=readable(color),
-            annotation_clip=False,
-        )
+        look = {"ha": align, "va": "bottom", "fontsize": 11, "color": readable(color)}
+        text = ax.annotate(label, (at, 1), xycoords=ax.get_xaxis_transform(), **in_points(0, 4), **look)
         box = text.get_window_extent(renderer)
         # A label near an edge of the axes is slid inside, so that it cannot leave the page.
         slide = max(0.0, frame.x0 - box.x0) - max(0.0, box.x1 - frame.x1)
@@ -96,17 +83,8 @@ def _draw_references(ax: Axes, references: Mapping[str, float], low: float, high
 
 
 def _number_at_right(ax: Axes, y: int, text: str, *, bold: bool = False) -> None:
-    ax.annotate(
-        text,
-        (1, y),
-        xycoords=ax.get_yaxis_transform(),
-        xytext=(6, 0),
-        textcoords="offset points",
-        va="center",
-        fontsize=11,
-        color=INK,
-        fontweight="bold" if bold else "normal",
-    )
+    look = {"va": "center", "fontsize": 11, "color": INK, "fontweight": "bold" if bold else "normal"}
+    ax.annotate(text, (1, y), xycoords=ax.get_yaxis_transform(), **in_points(6, 0), **look)
 
 
 @styled
@@ -122,11 +100,14 @@ def intervals(
 ) -> Figure:
     """Methods ranked by their mean, best on top: a dot, its interval, and the number at the right.
 
-    frame: columns `method`, `mean`, and optionally `low`, `high` (same unit as `mean`; NaN: no interval is
-    drawn); one row per method, or per method and value of the column named by `panel`. value: the label of
-    the x axis, with its unit. better: "lower" or "higher". references: name -> x of labelled vertical lines
-    (best single, oracle). percent: values are fractions, shown in per cent.
-    Raises ValueError for a missing column, an empty frame, a non-finite mean or a repeated method.
+    Args:
+        frame: columns `method`, `mean`, and optionally `low`, `high` (same unit as `mean`; NaN: no interval is drawn);
+            one row per method, or per method and value of the column named by `panel`.
+        value: the label of the x axis, with its unit. better: "lower" or "higher".
+        references: name → x of named vertical lines (best single, oracle). percent: values are fractions.
+
+    Raises:
+        ValueError: a missing column, an empty frame, a non-finite mean or a repeated method.
     """
     check_choice("better", better, ["lower", "higher"])
     frame = check_frame("frame", frame, ["method", *([panel] if panel else [])], ["mean"], ["low", "high"])
@@ -142,80 +123,56 @@ def intervals(
         for row in rows.itertuples():
             y, style = order.index(row.method), styles[row.method]
             ax.plot([row.low, row.high], [y, y], color=style.color, linewidth=3, alpha=0.55, solid_capstyle="butt")
-            ax.plot(
-                [row.mean],
-                [y],
-                style.marker,
-                color=style.color,
-                markersize=8,
-                linestyle="none",
-                markeredgewidth=2 if style.marker in "|_x" else 0.8,
-            )
+            look = {"color": style.color, "markersize": 8, "markeredgewidth": 2 if style.marker in "|_x" else 0.8}
+            ax.plot([row.mean], [y], style.marker, linestyle="none", **look)
             _number_at_right(ax, y, signed_text(row.mean, fmt))
-        low, high = _span(rows["mean"], rows["low"], rows["high"])
         ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)) if len(panels) < 4 else 2)
         if percent:
             as_percent(ax.xaxis)
-        _draw_references(ax, references or {}, low, high, fmt)
+        _draw_references(ax, references or {}, rows[["mean", "low", "high"]].to_numpy(), fmt)
     fig.supxlabel(f"{value}   " + ("(← better)" if better == "lower" else "(better →)"), fontsize=12)
     return fig
 
 
 @styled
-def paired_differences(
-    frame: pd.DataFrame,
-    value: str,
-    *,
-    baseline: str,
-    better: str = "lower",
-    title: str | None = None,
-) -> Figure:
-    """Forest plot of paired differences (method minus baseline) with 95 % intervals.
+def paired_differences(frame: pd.DataFrame, value: str, *, baseline: str, title: str | None = None) -> Figure:
+    """Forest plot of paired differences (method minus baseline; below 0 is better) with 95 % intervals.
 
-    frame: columns `method`, `mean`, `low`, `high`, one row per method, in the unit of `value`. A marker is
-    filled when its interval excludes 0. value: the label of the x axis with its unit. baseline: the method
-    subtracted (a key of the registry or any name). better: which sign of the difference is good, "lower" or
-    "higher". Raises ValueError for a missing column, an empty frame, a non-finite number or a repeated
-    method.
+    Args:
+        frame: columns `method`, `mean`, `low`, `high`, one row per method, in the unit of `value`. A marker is filled
+            when its interval excludes 0.
+        value: the label of the x axis with its unit. baseline: the method subtracted (its key, or any name).
+
+    Raises:
+        ValueError: a missing column, an empty frame, a non-finite number or a repeated method.
     """
-    check_choice("better", better, ["lower", "higher"])
     frame = check_frame("frame", frame, ["method"], ["mean", "low", "high"])
     check_unique("frame", frame, ["method"])
-    order = _ranked(frame, better)
+    order = _ranked(frame, "lower")
     styles = method_styles(order)
     fig = new_figure(1.7 + ROW * len(order), title)
     ax = fig.subplots()
     _method_axis(ax, order, first=True)
     reach = 1.12 * max(float(frame[["mean", "low", "high"]].abs().to_numpy().max()), 1e-12)
     fmt = "{:+.3f}" if reach > 0.1 else "{:+.4f}"
-    good = (-reach, 0) if better == "lower" else (0, reach)
-    ax.axvspan(*good, color=tint("#009E73"), alpha=0.28, zorder=0, linewidth=0)
+    ax.axvspan(-reach, 0, color=tint(GREEN), alpha=0.28, zorder=0, linewidth=0)
     ax.axvline(0, color=INK, linewidth=1.2, zorder=1)
     for row in frame.itertuples():
         y, style = order.index(row.method), styles[row.method]
-        decided = row.low > 0 or row.high < 0
+        decided = Interval(row.mean, row.low, row.high).excludes_zero
         # Markers made of strokes cannot be filled or left open, so every row takes a filled shape here.
         marker = "o" if style.marker in "|_x" else style.marker
         ax.plot([row.low, row.high], [y, y], color=style.color, linewidth=2.2, solid_capstyle="butt", zorder=2)
-        ax.plot(
-            [row.mean],
-            [y],
-            marker,
-            markersize=8.5,
-            markeredgecolor=style.color,
-            markeredgewidth=1.8,
-            markerfacecolor=style.color if decided else FACE,
-            linestyle="none",
-            zorder=3,
-        )
+        look = {"markersize": 8.5, "markeredgecolor": style.color, "markeredgewidth": 1.8}
+        look["markerfacecolor"] = style.color if decided else FACE
+        ax.plot([row.mean], [y], marker, linestyle="none", zorder=3, **look)
         _number_at_right(ax, y, signed_text(row.mean, fmt), bold=decided)
     ax.set_xlim(-reach, reach)
-    ax.set_xlabel(f"{value}, minus {method_label(baseline)}\nfilled: the 95 % interval excludes 0")
-    left, right = ("better", "worse") if better == "lower" else ("worse", "better")
-    than = f"than {method_label(baseline)}"
-    for text, x, side in ((f"← {left} {than}", 0, "left"), (f"{right} {than} →", 1, "right")):
+    than = method_label(baseline)
+    ax.set_xlabel(f"{value}, minus {than}\nfilled: the 95 % interval excludes 0")
+    for text, x, side in ((f"← better than {than}", 0, "left"), (f"worse than {than} →", 1, "right")):
         look = {"ha": side, "va": "bottom", "fontsize": 11, "color": MUTED}
-        ax.annotate(text, (x, 1), xycoords="axes fraction", xytext=(0, 4), textcoords="offset points", **look)
+        ax.annotate(text, (x, 1), xycoords="axes fraction", **in_points(0, 4), **look)
     return fig
 
 
@@ -229,69 +186,50 @@ def shares(
 ) -> Figure:
     """What share of the examples each method sends to each agent: one column of aligned bars per agent.
 
-    frame: columns `method`, `agent`, `share` (a fraction) and optionally `low`, `high`; methods and agents
-    stand in order of appearance, a pair without a row is a share of 0. ideal: agent -> ideal share, a tick
-    across all bars of the agent. xlabel: what the bars are, a fraction.
-    Raises ValueError for a missing column, an empty frame, a share outside [0, 1], a repeated (method, agent)
-    pair, or an `ideal` that names no agent of the frame.
+    Args:
+        frame: columns `method`, `agent`, `share` (a fraction) and optionally `low`, `high`; methods and agents stand in
+            order of appearance, a pair without a row is a share of 0.
+        ideal: agent → ideal share, a tick across all bars of the agent. xlabel: what the bars are, a fraction.
+
+    Raises:
+        ValueError: a missing column, an empty frame, a share outside [0, 1], a repeated (method, agent) pair, or an
+            `ideal` that names no agent of the frame.
     """
     frame = check_frame("frame", frame, ["method", "agent"], ["share"], ["low", "high"])
     check_unique("frame", frame, ["method", "agent"])
+    ideal = ideal or {}
     bad = np.flatnonzero((frame["share"] < 0) | (frame["share"] > 1))
     if bad.size:
         raise ValueError(f"frame: column 'share' has {frame['share'][bad[0]]} in row {bad[0]}, not in [0, 1]")
     order, agents = list(frame["method"].unique()), list(frame["agent"].unique())
-    for name in ideal or {}:
+    for name in ideal:
         if name not in agents:
             raise ValueError(f"ideal: no agent {name!r} in the frame; it has {agents}")
-    columns = min(len(agents), 4)
-    grid_rows = -(-len(agents) // columns)
-    fig = new_figure(0.75 + grid_rows * (0.6 + 0.8 * ROW * (len(order) + 0.6)), title)
-    axes = fig.subplots(grid_rows, columns, squeeze=False, sharex=True).ravel()
-    top = min(1.0, 1.25 * max([frame["share"].max(), frame["high"].max(), *(ideal or {}).values()], default=1.0))
-    for k, ax in enumerate(axes):
-        if k >= len(agents):
-            ax.set_visible(False)
-            continue
-        color, target = agent_color(k), (ideal or {}).get(agents[k])
-        rows = frame[frame["agent"] == agents[k]].set_index("method")
-        values = rows["share"].reindex(order).fillna(0.0).to_numpy()
-        _method_axis(ax, order, first=k % columns == 0)
-        ax.barh(range(len(order)), values, height=0.66, color=tint(color), edgecolor=color, linewidth=1)
-        ends = rows["high"].reindex(order).fillna(0.0).to_numpy().clip(values)
-        for y, name in enumerate(order):
-            if name in rows.index:
-                ax.plot(
-                    rows.loc[name, ["low", "high"]].astype(float),
-                    [y, y],
-                    color=readable(color),
-                    linewidth=1.6,
-                )
-            beyond = max(ends[y], target if target is not None and values[y] <= target < values[y] + 0.3 * top else 0)
-            ax.annotate(
-                f"{values[y]:.0%}",
-                (beyond, y),
-                xytext=(5, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=11,
-                color=INK,
-            )
-        if target is not None:
-            ax.vlines(
-                [target] * len(order),
-                np.arange(len(order)) - 0.42,
-                np.arange(len(order)) + 0.42,
-                color=INK,
-                linewidth=2.2,
-                zorder=4,
-            )
-        ax.set_title(plain(agents[k]), color=readable(color))
+    grid = -(-len(agents) // 4), min(len(agents), 4)
+    fig = new_figure(0.75 + grid[0] * (0.6 + 0.8 * ROW * (len(order) + 0.6)), title)
+    top = min(1.0, 1.25 * max([frame["share"].max(), frame["high"].max(), *ideal.values()]))
+    for k, ax in enumerate(panel_axes(fig, len(agents), grid, sharex=True)):
+        _method_axis(ax, order, first=k % grid[1] == 0)
+        rows = frame[frame["agent"] == agents[k]].set_index("method").reindex(order)
+        _draw_shares(ax, rows, agent_color(k), ideal.get(agents[k]), top)
+        ax.set_title(plain(agents[k]), color=readable(agent_color(k)))
         ax.set_xlim(0, top * 1.12)
-        ax.set_facecolor(FACE)
-        ax.grid(axis="x", color=GRID)
-        ax.locator_params(axis="x", nbins=max(3, 8 // columns + 1))
-        ax.tick_params(axis="x", labelbottom=k + columns >= len(agents))
+        ax.locator_params(axis="x", nbins=max(3, 8 // grid[1] + 1))
+        ax.tick_params(axis="x", labelbottom=k + grid[1] >= len(agents))
         as_percent(ax.xaxis)
     fig.supxlabel(xlabel + ("   (black tick: ideal share)" if ideal else ""), fontsize=12)
     return fig
+
+
+def _draw_shares(ax: Axes, rows: pd.DataFrame, color: str, ideal: float | None, top: float) -> None:
+    """Bars of one agent, from the top; each number stands where bar, interval and the tick of the ideal end."""
+    values = rows["share"].fillna(0.0).to_numpy()
+    ax.barh(range(len(rows)), values, height=0.66, color=tint(color), edgecolor=color, linewidth=1)
+    for y, (value, row) in enumerate(zip(values, rows.itertuples(), strict=True)):
+        ax.plot([row.low, row.high], [y, y], color=readable(color), linewidth=1.6)
+        near = ideal is not None and value <= ideal < value + 0.3 * top
+        beyond = np.nanmax([value, row.high, ideal if near else value])
+        ax.annotate(f"{value:.0%}", (beyond, y), **in_points(5, 0), va="center", fontsize=11, color=INK)
+    if ideal is not None:
+        y = np.arange(len(rows))
+        ax.vlines([ideal] * len(rows), y - 0.42, y + 0.42, color=INK, linewidth=2.2, zorder=4)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
@@ -22,7 +24,7 @@ FACE = "#FFFFFF"
 # Okabe and Ito's palette, safe for the common colour-vision deficiencies. Their yellow is left out:
 # a yellow line cannot be read on white.
 BLUE, VERMILLION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
-SKY, PURPLE, BLACK = "#56B4E9", "#CC79A7", "#000000"
+SKY, PURPLE = "#56B4E9", "#CC79A7"
 
 
 def mix(color: str, other: str, share: float) -> str:
@@ -51,20 +53,10 @@ class MethodStyle(NamedTuple):
     linestyle: str = "-"
 
 
-AGENT_COLORS: tuple[str, ...] = (
-    BLUE,
-    ORANGE,
-    GREEN,
-    PURPLE,
-    SKY,
-    VERMILLION,
-    "#999933",
-    "#332288",
-    "#882255",
-    "#117733",
-    "#8C6D31",
-    "#69727D",
-)
+AGENT_COLORS = (
+    BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILLION,
+    "#999933", "#332288", "#882255", "#117733", "#8C6D31", "#69727D",
+)  # fmt: skip
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "d")
 
 
@@ -75,8 +67,8 @@ def agent_color(k: int) -> str:
 
 
 def plain(text: object) -> str:
-    """A name that comes from data, with dollar signs kept from being read as mathematics."""
-    return str(text).replace("$", r"\$")
+    """A name that comes from data, with dollar signs kept from being read as mathematics; twice is as once."""
+    return re.sub(r"(?<!\\)\$", r"\\$", str(text))
 
 
 def number_text(value: float) -> str:
@@ -96,27 +88,29 @@ def panel_grid(n: int) -> tuple[int, int]:
     return -(-n // columns), columns
 
 
+def panel_axes(fig: Figure, n: int, grid: tuple[int, int], **shared: bool) -> list[Axes]:
+    """Axes of n panels on a grid of rows and columns; places left over stay empty."""
+    axes = list(fig.subplots(*grid, squeeze=False, **shared).ravel())
+    for ax in axes[n:]:
+        ax.set_visible(False)
+    return axes[:n]
+
+
 def method_label(name: object) -> str:
-    """The name that readers see; a name outside the registry is shown as it is."""
-    return plain(label(name))
-
-
-def _style(key: str) -> MethodStyle:
-    method = METHODS[key]
-    return MethodStyle(method.color, method.marker, method.line)
+    """What readers see: the label of a method that the table knows, a float in short, anything else as it is."""
+    return number_text(name) if isinstance(name, float) else plain(label(name))
 
 
 def method_styles(names: Sequence[object]) -> dict[object, MethodStyle]:
-    """Styles of `names` (distinct, any hashable): the registry's, and the agents' colours in order of
-    appearance for names that the registry does not know."""
-    strangers = [name for name in names if str(name) not in METHODS]
-    taken = {to_rgb(_style(str(name)).color) for name in names if str(name) in METHODS}
+    """Styles of `names` (distinct, any hashable): those of the methods table, and the agents' colours in order of
+    appearance for names that the table does not know."""
+    known = {name: METHODS[str(name)] for name in names if str(name) in METHODS}
+    found = {name: MethodStyle(method.color, method.marker, method.line) for name, method in known.items()}
+    taken = {to_rgb(style.color) for style in found.values()}
     free = [k for k in range(4 * len(AGENT_COLORS)) if to_rgb(agent_color(k)) not in taken]
-    found = {
-        name: MethodStyle(agent_color(free[i % len(free)]), MARKERS[i % len(MARKERS)])
-        for i, name in enumerate(strangers)
-    }
-    return {name: _style(str(name)) if name not in found else found[name] for name in names}
+    for i, name in enumerate(name for name in names if name not in known):
+        found[name] = MethodStyle(agent_color(free[i % len(free)]), MARKERS[i % len(MARKERS)])
+    return {name: found[name] for name in names}
 
 
 STYLE: dict[str, object] = {
@@ -188,9 +182,9 @@ def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
     return drawn
 
 
-def new_figure(height: float, title: str | None = None, width: float = WIDTH) -> Figure:
-    """An empty figure (sizes in inches) that fits its contents, with `title` at the top left."""
-    fig = Figure(figsize=(width, round(height, 2)), dpi=DPI, layout="constrained")
+def new_figure(height: float, title: str | None = None) -> Figure:
+    """An empty figure, `height` inches high, that fits its contents, with `title` at the top left."""
+    fig = Figure(figsize=(WIDTH, round(height, 2)), dpi=DPI, layout="constrained")
     fig.get_layout_engine().set(w_pad=0.09, h_pad=0.07)
     FigureCanvasAgg(fig)
     if title:
@@ -202,6 +196,11 @@ def key(style: MethodStyle, label: str, *, marker: bool = True) -> Line2D:
     """The entry of a legend for a line drawn in `style`."""
     shape = style.marker if marker else ""
     return Line2D([], [], color=style.color, marker=shape, linestyle=style.linestyle, label=label)
+
+
+def in_points(x: float, y: float) -> dict[str, object]:
+    """Arguments of `Axes.annotate`: text shifted by (x, y) points from where it stands, even outside the axes."""
+    return {"xytext": (x, y), "textcoords": "offset points", "annotation_clip": False}
 
 
 def as_percent(axis) -> None:

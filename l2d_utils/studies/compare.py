@@ -78,7 +78,7 @@ def tune(
     Args:
         keys: methods of the table that are trained or moved.
         every, ridge_factor: as in `methods.settings`.
-        ridge: one ridge strength for every setting, to see what a method does when it is *not* tuned.
+        ridge: one strength for every setting (times ridge_factor), to see what a method does when it is *not* tuned.
         solver: parameters of the estimators that have them: tol, warm_start, random_state.
 
     Returns:
@@ -91,9 +91,9 @@ def tune(
     tuned: dict[str, Tuned] = {}
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         users = [method for method in wanted if base in (method.key, method.base)]
-        settings, fitted = _fits(table.find(base), problem, every, ridge_factor, ridge, solver or {})
+        settings, fitted = fit_method(table.find(base), problem, every, ridge_factor, ridge, solver)
         for method in users:
-            tuned[method.key] = _choose(method, settings, fitted, problem)
+            tuned[method.key] = choose_setting(method, settings, fitted, problem)
     return {method.key: tuned[method.key] for method in wanted}
 
 
@@ -105,20 +105,28 @@ def _checked(key: str, problem: Problem) -> Method:
     return method
 
 
-def _fits(
-    method: Method, problem: Problem, every: int, ridge_factor: float, ridge: float | None, solver: Mapping[str, Any]
+def fit_method(
+    method: Method,
+    problem: Problem,
+    every: int = 1,
+    ridge_factor: float = 1.0,
+    ridge: float | None = None,
+    solver: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Settings of a trained router, and a fit on the training rows for each."""
+    """Settings of a trained router, and a fit on the training rows for each; arguments as in `tune`."""
     rows = problem.split.train
     if method.make is None:
         raise ValueError(f"{method.key!r} is no router that can be tuned")
-    settings = [s for s in table.settings(method, every, ridge_factor) if _neighbours(s) <= max(5, len(rows) // 2)]
+    # a thinned grid may hold no number of neighbours that few training rows allow: then the whole grid is taken
+    settings = _few_neighbours(table.settings(method, every, ridge_factor), len(rows)) or _few_neighbours(
+        table.settings(method, 1, ridge_factor), len(rows)
+    )
     if ridge is not None:  # nearest neighbours have none
-        fixed = [{**s, "l2": ridge} if "l2" in s else s for s in settings]
+        fixed = [{**s, "l2": ridge * ridge_factor} if "l2" in s else s for s in settings]
         settings = [s for i, s in enumerate(fixed) if s not in fixed[:i]]
     estimator = method.make()
     known = estimator.get_params()
-    estimator.set_params(**{name: value for name, value in solver.items() if name in known})
+    estimator.set_params(**{name: value for name, value in (solver or {}).items() if name in known})
     X, costs = problem.X[rows], problem.costs[rows]
     more = {need: getattr(problem, need)[rows] for need in method.needs}
     if method.key == "mild_free":
@@ -126,8 +134,13 @@ def _fits(
     return settings, choosing.fit_settings(estimator, settings, X, costs, **more)
 
 
-def _neighbours(setting: Mapping[str, Any]) -> int:
-    return max((value for name, value in setting.items() if name.endswith("n_neighbors")), default=0)
+def _few_neighbours(settings: list[dict[str, Any]], n_rows: int) -> list[dict[str, Any]]:
+    """The settings that ask for at most half of the rows as neighbours."""
+
+    def neighbours(setting: Mapping[str, Any]) -> int:
+        return max((value for name, value in setting.items() if name.endswith("n_neighbors")), default=0)
+
+    return [setting for setting in settings if neighbours(setting) <= max(5, n_rows // 2)]
 
 
 def _free_margins(estimator: Any, problem: Problem, ridge_factor: float) -> tuple[list[dict[str, Any]], list[Any]]:
@@ -143,7 +156,9 @@ def _free_margins(estimator: Any, problem: Problem, ridge_factor: float) -> tupl
     return [{**found.setting, "l2": l2}], [found.best]
 
 
-def _choose(method: Method, settings: list[dict[str, Any]], fitted: list[Any], problem: Problem) -> Tuned:
+def choose_setting(method: Method, settings: list[dict[str, Any]], fitted: list[Any], problem: Problem) -> Tuned:
+    """The setting of a method, or of a base that it moves, that does best on the validation rows; fitted: a router per
+    setting, of which `decision_function` is used."""
     held = problem.split.validation
     costs = problem.costs[held]
     scores = {id(router): router.decision_function(problem.X[held]) for router in fitted}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+from functools import partial
 
 import matplotlib as mpl
 import numpy as np
@@ -11,10 +12,11 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from l2d_utils import plots
-from l2d_utils.losses import PRESETS
+from l2d_utils import methods, plots
 from l2d_utils.plots import style
+from l2d_utils.routers import DeferralRouter
 
 METHODS = [
     "two_stage",
@@ -51,15 +53,6 @@ def curve_points(n: int) -> pd.DataFrame:
     return pd.concat(parts)
 
 
-def errors(n: int) -> pd.DataFrame:
-    size = np.array([100.0, 1000.0, 10000.0])
-    parts = [
-        pd.DataFrame({"n": size, "error": (k + 1) / np.sqrt(size), "method": name})
-        for k, name in enumerate(METHODS[:n])
-    ]
-    return pd.concat(parts)
-
-
 def share_rows(n: int) -> pd.DataFrame:
     rows = [
         {"method": name, "agent": f"expert {k + 1}", "share": share}
@@ -90,6 +83,11 @@ AGENTS = pd.DataFrame(
     {"agent": ["small", "large $3"], "dollars": [0.1, 10.0], "accuracy": [0.4, 0.7]}  # a lone dollar sign
 )
 
+
+def log_lines(frame: pd.DataFrame, **more):
+    return plots.lines(frame, "x", "y", "method", xlabel="n", ylabel="error", xscale="log", yscale="log", **more)
+
+
 FRAMES = {
     "intervals": (ranked, lambda f: plots.intervals(f, "loss", references={"oracle": 0.155, "random": 0.9})),
     "paired_differences": (differences, lambda f: plots.paired_differences(f, "loss", baseline="plug_in")),
@@ -98,7 +96,6 @@ FRAMES = {
         curve_points,
         lambda f: plots.lines(f, "x", "y", "method", xlabel="margin", ylabel="loss", verticals={"here": 0.5}),
     ),
-    "loglog": (errors, plots.loglog),
     "shares": (share_rows, lambda f: plots.shares(f, ideal={"expert 1": 0.7})),
     "heatmap": (
         cells,
@@ -111,7 +108,6 @@ NEEDED = {
     "paired_differences": ["method", "mean", "low", "high"],
     "curves": ["x", "y", "method"],
     "lines": ["x", "y", "method"],
-    "loglog": ["n", "error", "method"],
     "shares": ["method", "agent", "share"],
     "heatmap": ["row", "col", "value", "sure"],
     "frontier": ["method", "dollars", "accuracy"],
@@ -138,7 +134,6 @@ PICTURES = {
         bayes=by_sign,
         resolution=40,
     ),
-    "image_grid": lambda: plots.image_grid(np.arange(128, dtype=np.uint8).reshape(2, 8, 8), ["a", "b\nc"]),
     "density_bars": lambda: plots.density_bars([0.5, 0.5], {"Q": [0.2, 0.8], "R": [1.0, 0.0]}),
     "router_diagram": lambda: plots.router_diagram(["one", "two"], [0.9, 0.1], captions=["$1", "$2"]),
 }
@@ -210,12 +205,16 @@ def test_a_single_run_without_interval_is_drawn():
         (lambda: plots.intervals(pd.concat([ranked(1)] * 2), "loss"), "row 1 repeats"),
         (lambda: plots.intervals(ranked(1), "loss", better="up"), "better"),
         (lambda: plots.intervals([1, 2], "loss"), "expected a DataFrame"),
-        (lambda: plots.loglog(errors(1).assign(error=0.0)), "must be > 0"),
+        (lambda: log_lines(curve_points(1)), "'x' has 0.0 in row 0, must be > 0"),
+        (lambda: log_lines(curve_points(1).assign(x=1.0, y=0.0)), "'y' has 0.0 in row 0, must be > 0"),
+        (
+            lambda: log_lines(curve_points(1).assign(x=1.0), references={"flat": ([0, 1], [1])}),
+            r"references\['flat'\]: x has shape",
+        ),
         (lambda: plots.shares(share_rows(1).assign(share=1.5)), "not in \\[0, 1\\]"),
         (lambda: plots.shares(share_rows(1), ideal={"nobody": 0.5}), "no agent 'nobody'"),
         (lambda: plots.heatmap(cells(1).assign(value=np.nan), "row", "col", "value", label=""), "no finite"),
         (lambda: plots.frontier(dollar_points(1).assign(dollars=-1.0), AGENTS), "dollars"),
-        (lambda: plots.frontier(dollar_points(1).assign(dollars=0.0), AGENTS, log_x=True), "log_x"),
         (
             lambda: plots.lines(curve_points(1), "x", "y", "method", xlabel="", ylabel="", low="low"),
             "low, high",
@@ -223,8 +222,8 @@ def test_a_single_run_without_interval_is_drawn():
         (lambda: plots.simplex_regions({}), "decide"),
         (lambda: plots.simplex_regions({"a": lambda p: p[:, 0]}), "integers"),
         (lambda: plots.simplex_regions({"a": lambda p: np.array([0])}), "returned shape"),
-        (lambda: plots.image_grid(np.zeros((2, 8, 8)), ["a"]), "1 captions for 2"),
-        (lambda: plots.image_grid(np.full((1, 8, 8), 9.0), ["a"]), "from 0 to 1"),
+        (lambda: plots.router_diagram(["a"], [1.0], inputs=np.full((1, 8, 8), 9.0)), "from 0 to 1"),
+        (lambda: plots.router_diagram(["a"], [1.0], inputs=np.zeros((8, 8))), "inputs: expected shape"),
         (lambda: plots.density_bars([0.5, 0.6], {"Q": [0.5, 0.5]}), "sums to 1.1"),
         (lambda: plots.density_bars([1.0, 0.0], {"Q": [0.5, 0.5]}), "entry 1 is 0"),
         (lambda: plots.router_diagram(["a"], [0.5, 0.5]), "2 entries for 1"),
@@ -295,45 +294,32 @@ def test_heatmap_marks_the_significant_cells_and_frames_the_lowest():
     assert sum(len(line.get_xdata()) for line in ax.lines) == frame["sure"].sum()
     assert len(ax.texts) == len(frame)
     lowest = frame.loc[frame["value"].idxmin()]
-    x, y = ax.patches[0].get_xy()[:-1].mean(axis=0)
-    assert (x, y) == pytest.approx((lowest["col"] * 4 + 0.5, lowest["row"] + 0.5))
+    assert ax.patches[0].get_center() == pytest.approx((lowest["col"] * 4 + 0.5, lowest["row"] + 0.5))
 
 
 @pytest.mark.parametrize("n", [1, 4, 12])
 def test_every_curve_has_a_line_and_a_name(n):
     fig = plots.curves(curve_points(n))
     assert len(fig.axes[0].lines) == n
-    names = {text.get_text() for text in fig.axes[0].texts}
-    for legend in fig.legends:
-        names |= {text.get_text() for text in legend.get_texts()}
-    assert names == {plots.method_label(name) for name in METHODS[:n]}
+    assert named(fig) == [plots.method_label(name) for name in METHODS[:n]][::-1] or n == 1  # as on the page
 
 
-def test_labels_beside_lines_cover_neither_each_other_nor_leave_the_axes():
-    rows = curve_points(4)
-    rows["y"] += 0.06 * rows["method"].map(METHODS.index)
-    fig = plots.curves(rows.drop(columns=["low", "high"]))
-    fig.draw_without_rendering()
-    renderer, ax = fig.canvas.get_renderer(), fig.axes[0]
-    boxes = [text.get_window_extent(renderer) for text in ax.texts]
-    assert len(boxes) == 4
-    frame = ax.get_window_extent()
-    for box in boxes:
-        assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
-
-
-def test_the_reference_of_loglog_has_the_slope_asked_for():
-    fig = plots.loglog(errors(2))
-    dashed = next(line for line in fig.axes[0].lines if line.get_linestyle() == "--" and len(line.get_xdata()) == 2)
-    x, y = np.log(dashed.get_xdata()), np.log(dashed.get_ydata())
-    assert np.diff(y)[0] / np.diff(x)[0] == pytest.approx(-0.5)
+def test_lines_on_log_axes_keep_the_slope_of_a_reference():
+    n = np.array([100.0, 1000.0, 10000.0])
+    frame = pd.DataFrame({"x": n, "y": 3 / np.sqrt(n), "method": "mild"})
+    fig = log_lines(frame, references={"slope −1/2": (n, 9 / np.sqrt(n))})
+    ax = fig.axes[0]
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    drawn = [ax.transData.transform(line.get_xydata()) for line in ax.lines]
+    slopes = [np.diff(points, axis=0) for points in drawn]
+    np.testing.assert_allclose(*(slope[:, 1] / slope[:, 0] for slope in slopes))  # parallel on the page
+    assert named(fig) == ["MILD", "slope −1/2"]
 
 
 def test_frontier_names_every_agent_and_takes_a_log_axis_when_dollars_span_widely():
-    wide = plots.frontier(dollar_points(2), AGENTS).axes[0]
-    assert wide.get_xscale() == "log"
-    assert {text.get_text() for text in wide.texts} == {"small", r"large \$3"}
+    fig = plots.frontier(dollar_points(2), AGENTS)
+    assert fig.axes[0].get_xscale() == "log"
+    assert named(fig) == ["two-stage", "two-stage, cost-sum", "small, alone", r"large \$3, alone"]
     narrow = plots.frontier(dollar_points(2).query("dollars > 2"), AGENTS.tail(1)).axes[0]
     assert narrow.get_xscale() == "linear"
 
@@ -399,30 +385,74 @@ def lab(color: str, vision: np.ndarray) -> np.ndarray:
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
 
 
-def test_registry_colours_are_distinct_and_every_method_has_a_label():
-    assert set(plots.METHOD_STYLE) == set(plots.METHOD_LABEL) == set(plots.COLORS)
-    assert len(set(plots.COLORS.values())) == len(plots.COLORS)
-    assert len(set(plots.METHOD_LABEL.values())) == len(plots.METHOD_LABEL)
-
-
-def test_every_preset_of_the_loss_core_has_its_own_style():
-    assert set(PRESETS) <= set(plots.METHOD_STYLE)
+def test_no_two_methods_of_the_table_look_or_read_alike():
+    assert len({to_rgb(method.color) for method in methods.METHODS.values()}) == len(methods.METHODS)
+    assert len({method.label for method in methods.METHODS.values()}) == len(methods.METHODS)
+    assert {method.line for method in methods.METHODS.values()} <= {"-", "--", "-.", ":"}
 
 
 @pytest.mark.parametrize("vision", VISIONS)
 def test_the_leading_methods_are_told_apart_by_every_reader(vision):
     leading = ["two_stage", "mild", "global_temperature", "dr_cpe_joint", "dr_cpe_marginal", "plug_in"]
-    seen = {name: lab(plots.COLORS[name], VISIONS[vision]) for name in leading}
+    seen = {name: lab(methods.find(name).color, VISIONS[vision]) for name in leading}
     for a, b in itertools.combinations(leading, 2):
         assert np.linalg.norm(seen[a] - seen[b]) > 12, (a, b)
 
 
-def test_names_outside_the_registry_get_colours_of_their_own():
+def test_names_outside_the_table_get_colours_of_their_own():
     names = ["mild", "two_stage", *[f"llm-{k}" for k in range(12)]]
     styles = plots.method_styles(names)
-    assert styles["mild"] == plots.METHOD_STYLE["mild"]
+    mild = methods.find("mild")
+    assert styles["mild"] == (mild.color, mild.marker, mild.line)
     assert len({style.color for style in styles.values()}) == len(names)
-    assert plots.method_label("gpt$4") == r"gpt\$4"
+    assert plots.method_label("gpt$4") == plots.method_label(plots.method_label("gpt$4")) == r"gpt\$4"
+
+
+@pytest.fixture
+def toy():
+    """A method that only this test knows."""
+    make = partial(DeferralRouter, "two_stage")
+    yield methods.register(methods.Method("toy_loss", "my $1 loss", "[ours]", "#123456", "H", "-.", make=make))
+    del methods.METHODS["toy_loss"]
+
+
+WITH_METHODS = {kind: FRAMES[kind] for kind, needed in NEEDED.items() if "method" in needed}
+
+
+@pytest.mark.parametrize("kind", WITH_METHODS)
+def test_a_newly_registered_method_is_labelled_and_drawn_by_every_plot(kind, toy):
+    make, draw = WITH_METHODS[kind]
+    frame = make(1).assign(method=toy.key)
+    assert_drawn(draw(frame), toy, colored=kind != "shares")  # its bars have the agents' colours
+
+
+def test_density_bars_label_and_draw_it_too(toy):
+    assert_drawn(plots.density_bars([0.5, 0.5], {toy.key: [0.2, 0.8]}), toy)
+
+
+def test_heatmaps_and_outcomes_label_methods_too(toy):
+    grid = pd.DataFrame({"method": [toy.key, "mild"], "data": "d", "value": [0.1, 0.2]})
+    for rows, cols, axis in (("method", "data", "y"), ("data", "method", "x")):
+        ax = plots.heatmap(grid, rows, cols, "value", label="loss").axes[0]
+        texts = [text.get_text() for text in getattr(ax, f"get_{axis}ticklabels")()]
+        assert texts == [r"my \$1 loss", "MILD"]
+    frame = pd.DataFrame({"group": "g", "name": [toy.key], "outcome": "holds", "mean": [0.0]})
+    assert r"my \$1 loss" in texts_of(plots.outcomes(frame, "value"))
+
+
+def assert_drawn(fig: Figure, method: methods.Method, colored: bool = True) -> None:
+    """Its label is read somewhere, and a line has its colour."""
+    assert any(r"my \$1 loss" in text for text in texts_of(fig))
+    colors = {to_rgb(line.get_color()) for ax in fig.axes for line in ax.lines}
+    assert not colored or to_rgb(method.color) in colors
+
+
+def texts_of(fig: Figure) -> list[str]:
+    return [text.get_text() for text in fig.findobj(Text)]
+
+
+def named(fig: Figure) -> list[str]:
+    return [text.get_text() for text in fig.legends[0].get_texts()]
 
 
 def test_drawing_does_not_touch_the_readers_settings_and_use_style_does():
@@ -435,7 +465,7 @@ def test_drawing_does_not_touch_the_readers_settings_and_use_style_does():
         assert png(plots.intervals(ranked(3), "loss")) == first
 
 
-def test_a_name_outside_the_registry_never_gets_a_registry_colour_in_use():
+def test_a_name_outside_the_table_never_gets_a_colour_in_use():
     styles = plots.method_styles(["two_stage, q = 0.5", "two_stage", "plug_in", "two_stage, q = 1"])
     colors = {to_rgb(style.color) for style in styles.values()}
     assert len(colors) == len(styles)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from l2d_utils import ideals
-from planted import finite_two_agent_problem, minimise_table
+from references import finite_two_agent_problem, minimise_table
 
 ALPHAS = [-9.0, -3.0, -0.5, 0.0, 0.5, 0.999, 1.0, 1.001, 2.0, 3.0, 5.0]
 

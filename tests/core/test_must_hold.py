@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from l2d_utils import costs as costs_module
 from l2d_utils import ideals, losses, rules
 from l2d_utils.routers import DensityRatioScorer
-from planted import finite_two_agent_problem, minimise_table, reference_loss
+from references import finite_two_agent_problem, minimise_table, reference_loss
 
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 

@@ -1,0 +1,252 @@
+"""Routing among language models: dollars, splits of prompts, RouteLLM's measures, and every method on one table.
+
+A routing table brings prompts, a score per agent in [0, 1] and (perhaps) dollars per request. `problem_at_price` turns
+it into a `Problem` at one price weight; `study` compares methods on many splits at many price weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from l2d_utils.cache import keep
+from l2d_utils.choose import choose
+from l2d_utils.costs import costs_from_scores, default_dollar_unit
+from l2d_utils.data import DataError, RoutingTable, Split, data_folder
+from l2d_utils.methods import Method, find, fingerprint
+from l2d_utils.metrics import deferral_curve
+from l2d_utils.results import joined, tidy
+from l2d_utils.rules import offsets_for_costs, route
+from l2d_utils.studies.compare import Problem, fit_method, records, routed, tune
+from l2d_utils.validate import check_positive
+
+#: How exactly the routers of these studies are fitted (see `compare.tune`).
+SOLVER = {"tol": 1e-4}
+
+
+def list_prices(name: str) -> dict[str, float]:
+    """Agent → dollars per million output tokens, from ``$L2D_DATA_DIR/routing/<name>_prices.json``.
+
+    Raises:
+        FileNotFoundError: the file is not there.
+        DataError: it is no JSON object of {"output": dollars} per agent.
+    """
+    folder = data_folder()
+    path = None if folder is None else folder / "routing" / f"{name}_prices.json"
+    if path is None or not path.is_file():
+        raise FileNotFoundError(f"no price list: $L2D_DATA_DIR/routing/{name}_prices.json is expected")
+    try:
+        return {
+            agent: check_positive("output", entry["output"]) for agent, entry in json.loads(path.read_bytes()).items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f'{path} must map each agent to {{"output": dollars per million tokens}} ({error})') from None
+
+
+def with_list_prices(table: RoutingTable, prices: Mapping[str, float], tokens: float = 1000.0) -> RoutingTable:
+    """The table with dollars filled in from list prices, every answer counted as `tokens` tokens.  [ours]
+
+    For tables that do not record what each answer cost. The same length for every agent is an assumption.
+
+    Args:
+        prices: agent → dollars per million tokens, for every agent of the table.
+    """
+    missing = [agent for agent in table.agents if agent not in prices]
+    if missing:
+        raise ValueError(f"prices has no entry for the agent {missing[0]!r}")
+    per_request = np.array([prices[agent] for agent in table.agents]) * check_positive("tokens", tokens) / 1e6
+    return replace(table, dollars=np.tile(per_request, (len(table.prompts), 1)))
+
+
+def problem_at_price(table: RoutingTable, X: ArrayLike, split: Split, price_weight: float) -> Problem:
+    """Features (n, d) and costs at a price weight, with the table's dollars and tasks; the dollar unit is that of the
+    training rows."""
+    unit = None if table.dollars is None else default_dollar_unit(table.dollars[split.train])
+    costs = costs_from_scores(table.scores, table.dollars, price_weight=price_weight, dollar_unit=unit)
+    return Problem(np.asarray(X), costs, split, dollars=table.dollars, task=table.task)
+
+
+def spending(table: RoutingTable, rows: NDArray, routes: NDArray) -> tuple[float, float]:
+    """What routes (m,) of some rows (m,) buy and cost: mean score of the agents asked, dollars per 1,000 requests."""
+    return float(table.scores[rows, routes].mean()), float(1000 * table.dollars[rows, routes].mean())
+
+
+def frontier(
+    router: Any, table: RoutingTable, X: ArrayLike, split: Split, price_weights: Iterable[float]
+) -> pd.DataFrame:
+    """One trained router at many price weights, by offsets alone: columns price_weight, accuracy, dollars.  [ours]
+
+    For each weight the offsets that minimise the validation costs at that weight are found anew; nothing is
+    retrained. Accuracy and dollars (per 1,000 requests) are those of the test rows.
+    """
+    held, scores = (router.decision_function(X[rows]) for rows in (split.validation, split.test))
+    points = []
+    for weight in price_weights:
+        costs = problem_at_price(table, X, split, weight).costs[split.validation]
+        routes = route(scores, offsets_for_costs(held, costs))
+        points.append((weight, *spending(table, split.test, routes)))
+    return pd.DataFrame(points, columns=["price_weight", "accuracy", "dollars"])
+
+
+def gap_to_oracle(loss: ArrayLike, single: ArrayLike, oracle: ArrayLike) -> NDArray[np.float64]:
+    """Share of the way from the best single agent (0) to the oracle (1) that a deferral loss covers; < 0 is worse."""
+    single, oracle = np.asarray(single, dtype=np.float64), np.asarray(oracle, dtype=np.float64)
+    if (single <= oracle).any():
+        raise ValueError("the best single agent is as good as the oracle: there is no gap to close")
+    return (single - np.asarray(loss, dtype=np.float64)) / (single - oracle)
+
+
+def resplit(table: RoutingTable, *, validation: float, random_state: int) -> Split:
+    """The table's own test rows, and a fresh random draw of `validation` (a fraction) of all other rows.
+
+    Raises:
+        ValueError: the table marks no rows as "test".
+    """
+    marked = np.zeros(len(table.prompts), dtype=bool) if table.split is None else table.split == "test"
+    if not marked.any() or marked.all():
+        raise ValueError(f"{table.name} has no split into 'test' and other rows")
+    others = np.random.default_rng(random_state).permutation(np.flatnonzero(~marked))
+    size = round(validation * len(others))
+    return Split(np.sort(others[size:]), np.sort(others[:size]), np.flatnonzero(marked))
+
+
+def folds(table: RoutingTable, n_folds: int, *, validation: float, random_state: int = 0) -> list[Split]:
+    """`n_folds` splits whose test parts are disjoint and cover the table, spread evenly over the tasks.
+
+    Every row is tested once, so differences between folds carry the variation of the test rows too.
+    """
+    tasks = np.zeros(len(table.prompts)) if table.task is None else table.task
+    rng = np.random.default_rng(random_state)
+    shuffled = rng.permutation(len(tasks))
+    by_task = shuffled[np.argsort(tasks[shuffled], kind="stable")]
+    splits = []
+    for fold in range(n_folds):
+        others = np.delete(by_task, np.s_[fold::n_folds])
+        held = rng.random(len(others)) < validation
+        splits.append(Split(np.sort(others[~held]), np.sort(others[held]), np.sort(by_task[fold::n_folds])))
+    return splits
+
+
+def study(
+    table: RoutingTable,
+    splits: Sequence[Split],
+    features: Callable[[Split], NDArray],
+    price_weights: Iterable[float],
+    methods: Sequence[str],
+    folder: str | Path,
+    *,
+    every: int = 1,
+    ridge: float | None = None,
+    say: Callable[[str], None] | None = print,
+    **constants: Any,
+) -> pd.DataFrame:
+    """All methods on all splits (their numbers are the seeds) and price weights.
+
+    What is finished is kept in `folder`, one part per problem and family of methods (a trained one and those that move
+    it; all controls): a study that was stopped goes on from there, and a method that is added costs only its own parts.
+
+    Args:
+        features: split → X (n, d), fitted on its training rows only.
+        methods: keys of the table of methods: trained, moved, or controls.
+        every, ridge: as in `compare.tune`.
+        constants: entries of other tidy columns.
+
+    Returns a tidy frame as `compare.compare` does, with the price weight as `setting`.
+    """
+    families: dict[str, list[str]] = {}
+    for key in methods:
+        method = find(key)
+        families.setdefault("controls" if method.route else method.base or key, []).append(key)
+    parts, price_weights = [], list(price_weights)
+    for seed, split in enumerate(splits):
+        X = features(split)
+        for weight in price_weights:
+            problem = problem_at_price(table, X, split, weight)
+            for family, keys in families.items():
+                name = f"{table.name} w={weight:g} split {seed} {family}"
+                how = {"entries": fingerprint(keys), "every": every, "ridge": ridge}
+                part = keep(folder, _measured, say=say, name=name, problem=problem, keys=keys, **how)
+                parts.append(part.assign(data=table.name, seed=seed, setting=f"{weight:g}", **constants))
+    return joined(parts)
+
+
+def _measured(name: str, problem: Problem, keys: list[str], entries: list, every: int, ridge: float | None):
+    """One part of a study, tidy. `name` is for the kept file, `entries` of the table of methods for its key."""
+    trained = [key for key in keys if find(key).route is None]
+    tuned = tune(trained, problem, every=every, ridge=ridge, solver=SOLVER)
+    return tidy(records(problem.costs[problem.split.test], routed(keys, problem, tuned), tuned))
+
+
+class CallPerformance(NamedTuple):
+    """`apgr`: average performance gap recovered, in gaps; `cpt50`, `cpt80`: call-performance thresholds, fractions."""
+
+    apgr: float
+    cpt50: float
+    cpt80: float
+
+
+def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> CallPerformance:
+    """RouteLLM's measures from the exact deferral curve.  [prior: Ong et al. 2024, RouteLLM]
+
+    The performance gap recovered at a rate r of calls to the strong model is PGR(r) = (quality(r) − weak) /
+    (strong − weak). APGR is its mean over r in [0, 1] (random routing: 0.5); CPT(x) is the smallest rate at which
+    PGR reaches x (random routing: x).
+
+    Args:
+        scores: (n,) higher goes to the strong model sooner.
+        weak, strong: (n,) quality of the two models' answers in [0, 1].
+
+    Raises:
+        ValueError: the strong model is not better on average.
+    """
+    weak, strong = np.asarray(weak, dtype=np.float64), np.asarray(strong, dtype=np.float64)
+    curve = deferral_curve(scores, 1.0 - weak, 1.0 - strong)
+    gap = curve.cost[0] - curve.cost[-1]
+    if gap <= 0:
+        raise ValueError(f"the strong model must be better on average; its lead is {gap:.4g}")
+    recovered = (curve.cost[0] - curve.cost) / gap
+    apgr = float((curve.cost[0] - curve.area) / gap)
+    return CallPerformance(apgr, *(_first_rate(curve.rate, recovered, x) for x in (0.5, 0.8)))
+
+
+def _first_rate(rate: NDArray, recovered: NDArray, target: float) -> float:
+    """Where the piecewise linear curve first reaches `target`."""
+    j = int(np.argmax(recovered >= target - 1e-12))  # 0.8 of a gap is seldom a round number in binary
+    if j == 0:
+        return float(rate[0])
+    low, high = recovered[j - 1], recovered[j]
+    return float(rate[j - 1] + (target - low) / (high - low) * (rate[j] - rate[j - 1]))
+
+
+def strongest_calls(
+    methods: Sequence[Method], problem: Problem, tests: Mapping[str, tuple[NDArray, NDArray, NDArray]]
+) -> pd.DataFrame:
+    """RouteLLM's measures of trained methods on two models, model 0 weak and model 1 strong, as a tidy frame.
+
+    Settings are chosen by APGR on the validation rows: no operating point, hence no offsets, plays a part.
+
+    Args:
+        problem: costs (n, 2) are errors.
+        tests: name → (X, weak, strong): features and the two models' qualities of the rows to be measured.
+    """
+
+    def calls(router: Any, X: NDArray, weak: NDArray, strong: NDArray) -> CallPerformance:
+        return call_performance(np.diff(router.decision_function(X))[:, 0], weak, strong)
+
+    held, rows = problem.split.validation, []
+    for method in methods:
+        settings, fitted = fit_method(method, problem, solver=SOLVER)
+        found = choose(settings, fitted, lambda r: -calls(r, problem.X[held], *(1.0 - problem.costs[held]).T).apgr)
+        rows.append({"split": "validation", "method": method.key, "metric": "apgr", "value": -found.loss})
+        for name, test in tests.items():
+            for metric, value in calls(found.best, *test)._asdict().items():
+                at = {"split": "test", "method": method.key, "setting": name}
+                rows.append({**at, "metric": metric, "value": value})
+    return tidy(rows)

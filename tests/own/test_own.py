@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from made import table
 from nbconvert.filters import markdown2html
 
-from l2d_utils import losses, methods, metrics, own, routers, text
+from l2d_utils import losses, methods, metrics, own, routers, saving, text
 from l2d_utils.data import DataError
 from l2d_utils.own import intake
 
@@ -469,7 +469,7 @@ def test_command_writes_router_card_and_tables(tmp_path, monkeypatch):
     assert (code, err) == (0, "") and "mine: 200 rows, 3 agents" in out
     names = {p.name for p in (tmp_path / "folder").iterdir()}
     assert {"router.npz", "router.json", "card.md", "frontier.png", "tests.csv"} <= names
-    assert isinstance(routers.load(tmp_path / "folder" / "router.npz"), routers.PlugInRouter)
+    assert isinstance(saving.load(tmp_path / "folder" / "router.npz"), routers.PlugInRouter)
     assert own.load(tmp_path / "folder").route("a poem") in ("a0", "a1", "a2")
 
 

@@ -47,7 +47,6 @@ import yaml
 from l2d_utils.metrics import interval
 from l2d_utils.results import FACTS, UsageError
 
-PICTURE = "10_ledger"  # the figure, and the CSV of the ledger beside it, that chapter 10 makes
 REPRODUCED, DIFFERS, NOT_TESTABLE = VERDICTS = ("REPRODUCED", "DIFFERS", "NOT TESTABLE HERE")
 HOLDS, OPEN, AGAINST = "holds", "open", "against"
 PAPERS = ("MILD", "DR-CPE")

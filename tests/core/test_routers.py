@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-from l2d_utils import routers
+from l2d_utils import saving
 from l2d_utils.ideals import PROPER_LOSSES
 from l2d_utils.losses import PRESETS
 from l2d_utils.metrics import deferral_loss
@@ -297,13 +297,13 @@ def test_save_and_load_round_trip(estimator, n_agents, dtype, tmp_path):
     X, costs = example(n_agents=n_agents)
     X = X.astype(dtype)
     fitted = clone(estimator).fit(X, costs)
-    routers.save(fitted, tmp_path / "router.npz")
+    saving.save(fitted, tmp_path / "router.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["router.npz"]
-    again = routers.load(tmp_path / "router.npz")
+    again = saving.load(tmp_path / "router.npz")
     assert type(again) is type(fitted)
     np.testing.assert_array_equal(again.decision_function(X), fitted.decision_function(X))
     np.testing.assert_array_equal(again.predict(X), fitted.predict(X))
-    for name in routers._FITTED:
+    for name in saving._FITTED:
         assert hasattr(again, name) == hasattr(fitted, name)
         if hasattr(fitted, name):
             np.testing.assert_array_equal(getattr(again, name), getattr(fitted, name))
@@ -317,19 +317,19 @@ def test_save_and_load_round_trip(estimator, n_agents, dtype, tmp_path):
 def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):
     X, costs = example()
     path = tmp_path / "router.npz"
-    routers.save(DeferralRouter().fit(X, costs), path)
+    saving.save(DeferralRouter().fit(X, costs), path)
     before = path.read_bytes()
 
     def breaks(file, **arrays):
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr(routers.np, "savez", breaks)
+    monkeypatch.setattr(saving.np, "savez", breaks)
     with pytest.raises(OSError, match="disk full"):
-        routers.save(DeferralRouter("mild").fit(X, costs), path)
+        saving.save(DeferralRouter("mild").fit(X, costs), path)
     assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["router.npz"]
     with pytest.raises(NotFittedError):
-        routers.save(DeferralRouter(), tmp_path / "other.npz")
+        saving.save(DeferralRouter(), tmp_path / "other.npz")
 
 
 @pytest.mark.filterwarnings("error")
@@ -337,7 +337,7 @@ def test_load_refuses_other_files(tmp_path):
     X, costs = example()
     path = tmp_path / "router.npz"
     router = DeferralRouter().fit(X, costs)
-    routers.save(router, path)
+    saving.save(router, path)
     whole = path.read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     inside = whole.index(router.scorer_.layers[0].weight.detach().numpy().tobytes()) + 5
@@ -346,12 +346,12 @@ def test_load_refuses_other_files(tmp_path):
     (tmp_path / "empty.npz").write_bytes(b"")
     np.save(tmp_path / "array.npy", costs)
     np.savez(tmp_path / "arrays.npz", costs=costs)
-    np.savez(tmp_path / "pickled.npz", header=np.array([{"format": routers.FORMAT}], dtype=object))
+    np.savez(tmp_path / "pickled.npz", header=np.array([{"format": saving.FORMAT}], dtype=object))
     for name in ("cut.npz", "flipped.npz", "text.npz", "empty.npz", "array.npy", "arrays.npz", "pickled.npz"):
         with pytest.raises(ValueError, match=name):
-            routers.load(tmp_path / name)
+            saving.load(tmp_path / name)
     with pytest.raises(FileNotFoundError):
-        routers.load(tmp_path / "none.npz")
+        saving.load(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize(
@@ -362,8 +362,8 @@ def test_load_refuses_other_files(tmp_path):
 def test_plug_in_saves_the_regression_it_fitted(regressor, tmp_path):
     X, costs = example()
     fitted = PlugInRouter(0.1, regressor).fit(X, costs).with_offsets([0.0, 0.3, -0.1])
-    routers.save(fitted, tmp_path / "router.npz")
-    loaded = routers.load(tmp_path / "router.npz")
+    saving.save(fitted, tmp_path / "router.npz")
+    loaded = saving.load(tmp_path / "router.npz")
     np.testing.assert_allclose(loaded.decision_function(X), fitted.decision_function(X), rtol=1e-9, atol=1e-12)
     assert loaded.fit(X, costs).n_agents_ == 3  # an estimator like any other
 
@@ -373,7 +373,7 @@ def test_plug_in_refuses_to_save_what_is_no_linear_map(tmp_path):
     weighted = KNeighborsRegressor(3, weights="distance")
     for regressor in (DecisionTreeRegressor(), make_pipeline(PCA(1), Ridge()), weighted):
         with pytest.raises(ValueError, match="can be saved"):
-            routers.save(PlugInRouter(regressor=regressor).fit(X, costs), tmp_path / "router.npz")
+            saving.save(PlugInRouter(regressor=regressor).fit(X, costs), tmp_path / "router.npz")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -38,14 +38,12 @@ def list_prices(name: str) -> dict[str, float]:
         FileNotFoundError: the file is not there.
         DataError: it is no JSON object of {"output": dollars} per agent.
     """
-    folder = data_folder()
-    path = None if folder is None else folder / "routing" / f"{name}_prices.json"
-    if path is None or not path.is_file():
-        raise FileNotFoundError(f"no price list: $L2D_DATA_DIR/routing/{name}_prices.json is expected")
+    path = (data_folder() or Path("$L2D_DATA_DIR")) / "routing" / f"{name}_prices.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no price list: {path} is expected")
     try:
-        return {
-            agent: check_positive("output", entry["output"]) for agent, entry in json.loads(path.read_bytes()).items()
-        }
+        prices = json.loads(path.read_bytes())
+        return {agent: check_positive("output", entry["output"]) for agent, entry in prices.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f'{path} must map each agent to {{"output": dollars per million tokens}} ({error})') from None
 
@@ -172,12 +170,12 @@ def study(
             for family, keys in families.items():
                 name = f"{table.name} w={weight:g} split {seed} {family}"
                 how = {"entries": fingerprint(keys), "every": every, "ridge": ridge}
-                part = keep(folder, _measured, say=say, name=name, problem=problem, keys=keys, **how)
+                part = keep(folder, _part, say=say, name=name, problem=problem, keys=keys, **how)
                 parts.append(part.assign(data=table.name, seed=seed, setting=f"{weight:g}", **constants))
     return joined(parts)
 
 
-def _measured(name: str, problem: Problem, keys: list[str], entries: list, every: int, ridge: float | None):
+def _part(name: str, problem: Problem, keys: list[str], entries: list, every: int, ridge: float | None):
     """One part of a study, tidy. `name` is for the kept file, `entries` of the table of methods for its key."""
     trained = [key for key in keys if find(key).route is None]
     tuned = tune(trained, problem, every=every, ridge=ridge, solver=SOLVER)

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from l2d_utils import metrics
-from l2d_utils import ledger, notebooks, readme
+from l2d_utils import ledger, metrics, notebooks, readme
 from reproduce.notebooks import UsageError
 
 CLAIM = {

@@ -136,7 +136,7 @@ _TEXT = {name: str for name in TIDY if name not in ("seed", "value")}
 
 def read_table(path: Any) -> pd.DataFrame:
     """A table as `save_table` wrote it, from a path or a buffer: text stays text, and no entry becomes NaN."""
-    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT, float_precision="round_trip")
+    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT)
     return _with_plain_facts(frame) if set(TIDY) <= set(frame.columns) else frame
 
 

@@ -15,7 +15,6 @@ from l2d_utils.validate import (
     check_per_agent,
     check_positive,
     check_same_rows,
-    check_weights,
 )
 
 
@@ -27,13 +26,19 @@ def costs_from_predictions(
     Args:
         predictions: (n, K) class index that each agent answers.
         labels: (n,) true class index.
-        error_cost, price: one number or one per agent, ≥ 0, in errors.
+        error_cost: one number or one per agent, ≥ 0, in errors.
+        price: of asking, likewise.
 
     Returns:
         (n, K) float64 costs.
 
     Raises:
         ValueError: shapes do not match, or a resulting cost is negative or not finite.
+
+    Example:
+        >>> costs_from_predictions([[3, 5], [5, 5]], [3, 5], price=[0.0, 0.1])  # 2 images, 2 agents
+        array([[0. , 1.1],
+               [0. , 0.1]])
     """
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if predictions.ndim != 2 or labels.ndim != 1:
@@ -68,6 +73,10 @@ def costs_from_scores(
 
     Raises:
         ValueError: a score outside [0, 1] (row and agent named), dollars missing or negative, shapes that differ.
+
+    Example:
+        >>> costs_from_scores([[0.9, 1.0]], [[0.001, 0.010]], price_weight=0.2)  # 1 prompt, 2 models
+        array([[0.12, 0.2 ]])
     """
     scores = check_matrix("scores", scores).astype(np.float64, copy=False)
     outside = (scores < 0) | (scores > 1)
@@ -104,6 +113,11 @@ def reward_weights(costs: ArrayLike) -> NDArray[np.float64]:
 
     Raises:
         ValueError: bad costs; an agent that is at c_max on every row (it never earns weight: drop that column).
+
+    Example:
+        >>> reward_weights([[0.0, 1.0, 0.25], [1.0, 0.5, 0.25]])
+        array([[1.  , 0.  , 0.75],
+               [0.  , 0.5 , 0.75]])
     """
     costs = check_costs(costs)
     weights = costs.max() - costs
@@ -118,16 +132,23 @@ def cost_sum_weights(costs: ArrayLike) -> NDArray[np.float64]:
 
 
 def weight_totals(weights: ArrayLike) -> NDArray[np.float64]:
-    """m_k = Σ_i w_ik, agent k's effective number of examples, shape (K,).
+    """m_k = Σ_i w_ik, (K,): for 0–1 costs, the number of inputs that agent k answers correctly.
+
+    Args:
+        weights: (n, K) as `reward_weights` gives them, ≥ 0.
 
     Raises:
-        ValueError: an agent's count is 0, so that no loss could learn when to use it.
+        ValueError: an agent's total is 0, so that no loss could learn when to use it, or not a number.
+
+    Example:
+        >>> weight_totals(reward_weights([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
+        array([2., 1.])
     """
-    counts = check_weights(weights).sum(axis=0)
-    if (counts <= 0).any():
-        agent = int(np.argmin(counts))
+    weights = np.asarray(weights, dtype=np.float64)
+    totals = weights.sum(axis=0)
+    if not (totals > 0).all():
         raise ValueError(
-            f"agent {agent} is never better than the worst cost on any of the {len(np.asarray(weights))} rows "
+            f"agent {int(np.argmin(totals > 0))} is never better than the worst cost on any of the {len(weights)} rows "
             "(never correct?), so no loss can learn when to use it; drop its column"
         )
-    return counts
+    return totals

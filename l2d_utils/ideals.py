@@ -48,12 +48,22 @@ def kl_log_density(
 
     Raises:
         ValueError: λ ≤ 0, costs not finite, p no distribution.
+
+    Example:
+        >>> log_density, log_normaliser = kl_log_density([[0.0, 1.0], [1.0, 1.0]], temperature=0.5)
+        >>> np.exp(log_density).round(2)  # agent 0 prefers the first input; agent 1 costs the same on both
+        array([[1.76, 1.  ],
+               [0.24, 1.  ]])
     """
     costs = check_matrix("costs", costs).astype(np.float64, copy=False)
+    return _kl_log_density(costs, check_positive("temperature", temperature), _log_probabilities(p, len(costs)))
+
+
+def _kl_log_density(costs: NDArray, temperature: float, log_p: NDArray) -> tuple[NDArray, NDArray]:
     # measured from the smallest cost, so that a tiny λ does not swamp the differences
-    least, temperature = costs.min(axis=0), check_positive("temperature", temperature)
+    least = costs.min(axis=0)
     energy = (least - costs) / temperature
-    log_mass = logsumexp(energy + _log_probabilities(p, len(costs))[:, None], axis=0)
+    log_mass = logsumexp(energy + log_p[:, None], axis=0)
     return energy - log_mass, log_mass - least / temperature
 
 
@@ -79,9 +89,9 @@ def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLik
     temperature = check_positive("temperature", temperature)
     if not np.isfinite(alpha) or alpha == -1:
         raise ValueError(f"alpha must be finite and not -1; found {alpha}")
-    if abs(alpha - 1) < 1e-6:
-        return np.exp(kl_log_density(cost[:, None], temperature, p)[0][:, 0])
     log_p = _log_probabilities(p, len(cost))
+    if abs(alpha - 1) < 1e-6:
+        return np.exp(_kl_log_density(cost[:, None], temperature, log_p)[0][:, 0])
     support = np.isfinite(log_p)
     log_p, energy = log_p[support], cost[support] / temperature
     cheapest, half = int(energy.argmin()), (alpha - 1.0) / 2.0
@@ -142,6 +152,12 @@ def joint_log_ratio(
 
     Returns:
         (n,) log ratio in nats.
+
+    Example:
+        >>> eta = [[0.9, 0.1], [0.5, 0.5]]  # P(label | x) at two points
+        >>> model, expert = [[0.0, 1.0], [0.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]  # costs by label
+        >>> joint_log_ratio(eta, model, expert, 0.5, p=[0.5, 0.5]).round(2)
+        array([-1.22,  0.76])
     """
     log_p = _log_probabilities(p, len(np.asarray(posterior)))
     with np.errstate(divide="ignore"):
@@ -156,7 +172,12 @@ def joint_log_ratio(
 def marginal_log_ratio(
     model_cost: ArrayLike, expert_cost: ArrayLike, temperature: float, p: ArrayLike
 ) -> NDArray[np.float64]:
-    """Exact log Q_m(x)/Q_h(x) of the marginal KL ideals; costs are E[c | x], each (n,).  [paper, form reconstructed]"""
+    """Exact log Q_m(x)/Q_h(x) of the marginal KL ideals; costs are E[c | x], each (n,).  [paper, form reconstructed]
+
+    Example:
+        >>> marginal_log_ratio([0.1, 0.5], [0.3, 0.3], 0.5, p=[0.5, 0.5]).round(2)
+        array([-0.32,  0.48])
+    """
     log_density, _ = kl_log_density(np.column_stack([expert_cost, model_cost]), temperature, p)
     return log_density[:, 0] - log_density[:, 1]
 

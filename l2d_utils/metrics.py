@@ -32,12 +32,22 @@ def routed_costs(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
 
 
 def deferral_loss(costs: ArrayLike, routes: ArrayLike) -> float:
-    """Mean cost of the routing, in errors.  [prior: the target loss of both papers]"""
+    """Mean cost of the routing, in errors.  [prior: the target loss of both papers]
+
+    Example:
+        >>> deferral_loss([[0.0, 1.0], [1.0, 0.0], [1.0, 1.0], [0.0, 0.5]], routes=[0, 1, 0, 1])
+        0.375
+    """
     return float(routed_costs(costs, routes).mean())
 
 
 def deferral_ratios(routes: ArrayLike, n_agents: int) -> NDArray[np.float64]:
-    """Share of the inputs that each agent receives, (K,)."""
+    """Share of the inputs that each agent receives, (K,).
+
+    Example:
+        >>> deferral_ratios([0, 1, 0, 0], n_agents=3)
+        array([0.75, 0.25, 0.  ])
+    """
     routes = _check_routes(routes, n_agents)
     return np.bincount(routes, minlength=n_agents) / len(routes)
 
@@ -54,6 +64,10 @@ def regret_by_agent(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
     equal parts. NaN for an agent that is never best.  [ours]
 
     Σ_k (weight of agent k)·regret_k + oracle loss = deferral loss.
+
+    Example:
+        >>> regret_by_agent([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], routes=[0, 0, 1])
+        array([0. , 0.5])
     """
     return measured(costs, routes)[2]
 
@@ -116,7 +130,16 @@ def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayL
 
     Returns:
         The curve; point i is the expected mean cost when exactly i of n inputs are deferred.
+
+    Example:
+        >>> curve = deferral_curve([0.9, 0.1], model_cost=[1.0, 0.0], expert_cost=[0.0, 0.0])
+        >>> curve.rate, curve.cost, curve.area
+        (array([0. , 0.5, 1. ]), array([0.5, 0. , 0. ]), 0.125)
     """
+    return _curve(*_check_scored(scores, model_cost, expert_cost))
+
+
+def _check_scored(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike) -> tuple[NDArray, NDArray]:
     scores = np.asarray(scores, dtype=np.float64)
     costs = check_costs(np.column_stack([model_cost, expert_cost]))
     check_same_rows(scores=scores, costs=costs)
@@ -124,6 +147,10 @@ def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayL
         raise ValueError(f"scores must be (n,); found shape {scores.shape}")
     if np.isnan(scores).any():
         raise ValueError(f"scores must not be NaN; row {int(np.isnan(scores).argmax())} is")
+    return scores, costs
+
+
+def _curve(scores: NDArray, costs: NDArray) -> DeferralCurve:
     n = len(scores)
     order = np.argsort(-scores, kind="stable")
     change = (costs[:, 1] - costs[:, 0])[order]
@@ -139,14 +166,14 @@ def gap_closed(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike)
 
     Raises:
         ValueError: the oracle gains nothing over random (the cost difference is the same on every row).
+
+    Example:
+        >>> gap_closed([0.9, 0.7, 0.5, 0.1], model_cost=[1, 0, 1, 0], expert_cost=[0, 0, 0, 0])
+        0.5
     """
-    model_cost, expert_cost = (
-        np.asarray(model_cost, dtype=np.float64),
-        np.asarray(expert_cost, dtype=np.float64),
-    )
-    area = deferral_curve(scores, model_cost, expert_cost).area
-    oracle = deferral_curve(model_cost - expert_cost, model_cost, expert_cost).area
-    random = deferral_curve(np.zeros(len(model_cost)), model_cost, expert_cost).area
+    scores, costs = _check_scored(scores, model_cost, expert_cost)
+    gain = costs[:, 0] - costs[:, 1]
+    area, oracle, random = (_curve(s, costs).area for s in (scores, gain, np.zeros(len(costs))))
     if random - oracle <= 1e-15:
         raise ValueError("the cost difference of the two agents is the same on every row: there is no gap to close")
     return float((random - area) / (random - oracle))
@@ -161,11 +188,17 @@ class Interval(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether 0 lies outside, so that the sign of the mean is decided."""
         return self.low > 0 or self.high < 0
 
 
 def interval(values: ArrayLike, level: float = 0.95) -> Interval:
-    """Mean and Student-t interval over independent repeats (seeds).  Shape (r,), r ≥ 2."""
+    """Mean and Student-t interval over independent repeats (seeds).  Shape (r,), r ≥ 2.
+
+    Example:
+        >>> [round(v, 3) for v in interval([0.20, 0.22, 0.21])]
+        [0.21, 0.185, 0.235]
+    """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
         raise ValueError(f"values must be at least 2 finite numbers; found shape {values.shape}")
@@ -178,6 +211,10 @@ def paired(values: ArrayLike, baseline: ArrayLike) -> Interval:
     """Interval of the mean of values − baseline over the same seeds. For losses, below 0 is better.
 
     Seeds that share their test rows are not fully independent, so the interval speaks of the training variation.
+
+    Example:
+        >>> paired([0.20, 0.22, 0.21], baseline=[0.25, 0.28, 0.25]).excludes_zero
+        True
     """
     values, baseline = np.asarray(values, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
     check_same_rows(values=values, baseline=baseline)

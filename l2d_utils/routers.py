@@ -1,8 +1,9 @@
 """Routers as scikit-learn estimators: `fit(X, costs)`, `decision_function(X)`, `predict(X)`, `score(X, costs)`.
 
-`DeferralRouter` takes any preset of `losses.PRESETS` for K agents, `DensityRatioScorer` is DR-CPE for one model and
-one expert, `PlugInRouter` is the simple control. The first two share one scorer (linear, or a small network) and one
-solver (L-BFGS on the whole training set), so that losses are compared and not optimisers.
+`DeferralRouter` takes any preset of `losses.PRESETS`, or a loss of one's own, for K agents, `DensityRatioScorer` is
+DR-CPE for one model and one expert, `PlugInRouter` is the simple control. The first two share one scorer (linear, or a
+small network) and one solver (L-BFGS on the whole training set), so that losses are compared and not optimisers.
+Fitted routers go to files and back by `saving`.
 """
 
 from __future__ import annotations
@@ -10,35 +11,28 @@ from __future__ import annotations
 import copy
 import inspect
 import itertools
-import json
 import warnings
-import zipfile
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, clone
-from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.model_selection import KFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from l2d_utils.ideals import PROPER_LOSSES, alpha_density, cpe_loss, kl_log_density
-from l2d_utils.losses import PRESETS, to_tensor_type
+from l2d_utils.losses import PRESETS, Objective, to_tensor_type
 from l2d_utils.metrics import deferral_loss
-from l2d_utils.results import write_atomically
 from l2d_utils.rules import log_ratio_threshold
 from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows
-
-FORMAT = "l2d-router-1"
 
 
 class Scorer(torch.nn.Module):
@@ -119,21 +113,42 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return centre, scale.to(x)
 
 
-class _ScorerEstimator(BaseEstimator):
+class _Routes(BaseEstimator):
+    """What every router here has: `predict` and `score` from its `decision_function`."""
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Agent index per row, (n,)."""
+        return self.decision_function(X).argmax(axis=1)
+
+    def score(self, X: ArrayLike, costs: ArrayLike) -> float:
+        """−deferral loss: larger is better, as grid search expects."""
+        return -deferral_loss(costs, self.predict(X))
+
+
+class _WithOffsets(_Routes):
+    """A router with `offsets_` (K,), which its `decision_function` adds to its scores."""
+
+    def with_offsets(self, offsets: ArrayLike) -> _WithOffsets:
+        """A fitted copy whose scores have `offsets` (K,) added: a new operating point without retraining."""
+        check_is_fitted(self, "offsets_")
+        moved = copy.copy(self)
+        moved.offsets_ = self.offsets_ + check_per_agent("offsets", offsets, self.n_agents_)
+        return moved
+
+
+class _ScorerEstimator(_Routes):
     """What the two trained estimators share: fitting a `Scorer` and applying it."""
 
     def _fit_scorer(self, X: NDArray, loss: ValueAndGradient, unit: float, n_outputs: int) -> None:
         x = _tensor(X)
-        mean, scale = _moments(x)
-        self.n_features_in_ = X.shape[1]
-        before = getattr(self, "scorer_", None) if self.warm_start else None
-        self.scorer_ = Scorer(mean, scale, tuple(self.hidden), n_outputs, self.random_state)
-        if before is not None:
+        scorer = Scorer(*_moments(x), tuple(self.hidden), n_outputs, self.random_state)
+        if self.warm_start and hasattr(self, "scorer_"):
             try:
-                self.scorer_.layers.load_state_dict(before.layers.state_dict())
+                scorer.layers.load_state_dict(self.scorer_.layers.state_dict())
             except RuntimeError as error:
                 raise ValueError(f"warm_start needs the shapes of the fit before: {error}") from None
-        self.n_iter_, self.converged_ = _minimise(self.scorer_, x, loss, unit, self.l2, self.max_iter, self.tol)
+        self.n_iter_, self.converged_ = _minimise(scorer, x, loss, unit, self.l2, self.max_iter, self.tol)
+        self.scorer_, self.n_features_in_ = scorer, X.shape[1]
         if not self.converged_ and not self.hidden:
             warnings.warn(
                 f"L-BFGS stopped after {self.n_iter_} iterations (max_iter={self.max_iter}) short of tol={self.tol}",
@@ -154,12 +169,13 @@ class _ScorerEstimator(BaseEstimator):
             return self.scorer_(_tensor(X).to(dtype)).numpy().astype(np.float64)
 
 
-class DeferralRouter(_ScorerEstimator):
-    """Routes each input to one of K agents; trained with a named loss of `losses.PRESETS`.
+class DeferralRouter(_ScorerEstimator, _WithOffsets):
+    """Routes each input to one of K agents; trained with a named loss of `losses.PRESETS`, or with one's own.
 
     Args:
-        loss: preset name, for example "two_stage", "mild", "dr_cpe_joint".
-        loss_params: keyword arguments of the preset, for example {"gamma": 0.3}.
+        loss: preset name, for example "two_stage", "mild", "dr_cpe_joint"; or a function costs (n, K) → objective,
+            made by `losses.pair_loss` or any torch function scores (n, K) → mean loss.
+        loss_params: keyword arguments of the preset or function, for example {"gamma": 0.3}.
         l2: ridge strength on standardised features; the loss is divided by its mean row weight, so that one value
             means the same under every preset.
         hidden: widths of hidden layers; () is a linear router.
@@ -170,6 +186,13 @@ class DeferralRouter(_ScorerEstimator):
     Attributes (after fit):
         offsets_: (K,) added to the scores before the argmax; starts at the preset's decision offset.
         scorer_, n_features_in_, n_agents_, n_iter_, converged_.
+
+    Example:
+        >>> X = np.array([[-1.0], [-0.5], [0.5], [1.0]])
+        >>> costs = np.array([[0, 1], [0, 1], [1, 0], [1, 0]])  # 2 agents, each right on one side
+        >>> router = DeferralRouter("mild", {"gamma": 0.3}).fit(X, costs)
+        >>> router.decision_function(X).shape, router.predict([[-2.0], [2.0]])
+        ((4, 2), array([0, 1]))
     """
 
     def __init__(
@@ -194,39 +217,49 @@ class DeferralRouter(_ScorerEstimator):
         X, costs = check_matrix("X", X), check_costs(costs)
         check_same_rows(X=X, costs=costs)
         self._check_hyperparameters()
-        if self.loss not in PRESETS:
-            raise ValueError(f"loss must be one of {sorted(PRESETS)}; found {self.loss!r}")
-        preset, params = PRESETS[self.loss], dict(self.loss_params or {})
+        preset = PRESETS.get(self.loss) if isinstance(self.loss, str) else None
+        if not preset and not callable(self.loss):
+            raise ValueError(f"loss must be one of {sorted(PRESETS)}, or a function of costs; found {self.loss!r}")
+        build, params = preset.build if preset else self.loss, dict(self.loss_params or {})
         try:
-            inspect.signature(preset.build).bind(costs, **params)
+            inspect.signature(build).bind(costs, **params)
         except TypeError as error:
             raise ValueError(f"loss_params of {self.loss!r}: {error}") from None
-        table = cross_fitted_costs(X, costs, self.l2, self.random_state) if preset.expected_costs else costs
-        objective = to_tensor_type(preset.build(table, **params), torch.empty(0, dtype=_torch_dtype(X)))
-        row_weight = float(objective.weights.sum() / len(X))
-        self._fit_scorer(X, objective.value_and_gradient, row_weight, costs.shape[1])
-        self.n_agents_ = costs.shape[1]
-        self.offsets_ = objective.decision_offset.numpy().astype(np.float64)
+        expected = preset and preset.expected_costs
+        table = cross_fitted_costs(X, costs, self.l2, self.random_state) if expected else costs
+        loss, row_weight, offsets = _bound(build(table, **params), costs.shape, _torch_dtype(X))
+        self._fit_scorer(X, loss, row_weight, costs.shape[1])
+        self.n_agents_, self.offsets_ = costs.shape[1], offsets
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Scores plus offsets, (n, K)."""
         return self._raw_scores(X) + self.offsets_
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Agent index per row, (n,)."""
-        return self.decision_function(X).argmax(axis=1)
 
-    def score(self, X: ArrayLike, costs: ArrayLike) -> float:
-        """−deferral loss: larger is better, as grid search expects."""
-        return -deferral_loss(costs, self.predict(X))
+def _bound(
+    objective: Objective | Callable[[Tensor], Tensor], shape: tuple[int, int], dtype: torch.dtype
+) -> tuple[ValueAndGradient, float, NDArray[np.float64]]:
+    """What the solver needs of an objective: value and gradient, the mean row weight, the decision offset (K,)."""
+    if isinstance(objective, Objective):
+        if objective.weights.shape != shape or not objective.weights.any():
+            raise ValueError(f"loss: its weights must have shape {shape}, as the costs, and not be all 0")
+        objective = to_tensor_type(objective, torch.empty(0, dtype=dtype))
+        row_weight = float(objective.weights.sum() / shape[0])
+        return objective.value_and_gradient, row_weight, objective.decision_offset.numpy().astype(np.float64)
+    if not callable(objective):
+        raise ValueError(f"loss must return an objective, as losses.pair_loss does; found {type(objective).__name__}")
+    return _by_autograd(objective), 1.0, np.zeros(shape[1])
 
-    def with_offsets(self, offsets: ArrayLike) -> DeferralRouter:
-        """A fitted copy whose scores have `offsets` (K,) added: a new operating point without retraining."""
-        check_is_fitted(self, "scorer_")
-        moved = copy.copy(self)
-        moved.offsets_ = self.offsets_ + check_per_agent("offsets", offsets, self.n_agents_)
-        return moved
+
+def _by_autograd(loss: Callable[[Tensor], Tensor]) -> ValueAndGradient:
+    def value_and_gradient(scores: Tensor) -> tuple[Tensor, Tensor]:
+        value = loss(scores.requires_grad_())
+        if not (isinstance(value, Tensor) and value.ndim == 0 and value.requires_grad):
+            raise ValueError("loss must return a scalar tensor that depends on the scores (n, K)")
+        return value.detach(), torch.autograd.grad(value, scores)[0]
+
+    return value_and_gradient
 
 
 class DensityRatioScorer(_ScorerEstimator):
@@ -242,6 +275,12 @@ class DensityRatioScorer(_ScorerEstimator):
     Attributes (after fit):
         log_normalisers_: (2,) log Z of model and expert (KL ideals only, else zeros).
         threshold_: log τ used by `predict`: Chow's rule at price 0 for KL ideals, 0 (equal densities) otherwise.
+
+    Example:
+        >>> X = np.array([[-1.0], [-0.5], [0.5], [1.0]])
+        >>> scorer = DensityRatioScorer().fit(X, [[0, 1], [0, 1], [1, 0], [1, 0]])  # the expert is right where x > 0
+        >>> scorer.log_ratio(X).shape, scorer.predict([[-2.0], [2.0]])
+        ((4,), array([0, 1]))
     """
 
     def __init__(
@@ -278,10 +317,7 @@ class DensityRatioScorer(_ScorerEstimator):
         self.threshold_ = self.threshold_for_price(0.0) if kl else 0.0
         model, expert = torch.from_numpy(densities.T.copy()).to(_torch_dtype(X))
 
-        def loss(scores: Tensor) -> tuple[Tensor, Tensor]:
-            value = cpe_loss(scores.requires_grad_()[:, 0], expert, model, self.loss)
-            return value.detach(), torch.autograd.grad(value, scores)[0]
-
+        loss = _by_autograd(lambda scores: cpe_loss(scores[:, 0], expert, model, self.loss))
         self._fit_scorer(X, loss, 1.0, 1)
         return self
 
@@ -303,17 +339,22 @@ class DensityRatioScorer(_ScorerEstimator):
         """1 where the input goes to the expert, else 0."""
         return (self.log_ratio(X) >= self.threshold_).astype(np.int64)
 
-    def score(self, X: ArrayLike, costs: ArrayLike) -> float:
-        """−deferral loss at `threshold_`."""
-        return -deferral_loss(costs, self.predict(X))
 
-
-class PlugInRouter(BaseEstimator):
+class PlugInRouter(_WithOffsets):
     """Estimate E[c_k|x] for every agent by regression and route to the smallest: what a practitioner does first.
 
     Args:
         l2: strength of the default ridge regression, on the scale of `DeferralRouter.l2`.
         regressor: any multi-output scikit-learn regressor instead, for example KNeighborsRegressor.
+
+    Attributes (after fit):
+        regressor_, n_features_in_, n_agents_; offsets_: (K,) added to the scores before the argmax, first 0.
+        rows_: features and costs that nearest neighbours were fitted on, else None.
+
+    Example:
+        >>> router = PlugInRouter().fit([[-1.0], [-0.5], [0.5], [1.0]], [[0, 1], [0, 1], [1, 0], [1, 0]])
+        >>> router.predict([[-2.0], [2.0]])
+        array([0, 1])
     """
 
     def __init__(self, l2=1e-3, regressor=None):
@@ -326,6 +367,7 @@ class PlugInRouter(BaseEstimator):
         check_same_rows(X=X, costs=costs)
         model = self.regressor if self.regressor is not None else _ridge(self.l2, len(X))
         self.regressor_ = clone(model).fit(X, costs)
+        self.rows_ = (X, costs) if isinstance(model, KNeighborsRegressor) else None
         self.n_features_in_ = X.shape[1]
         self.n_agents_ = costs.shape[1]
         self.offsets_ = np.zeros(costs.shape[1])
@@ -336,27 +378,12 @@ class PlugInRouter(BaseEstimator):
         check_is_fitted(self, "regressor_")
         return self.offsets_ - self.regressor_.predict(check_matrix("X", X, columns=self.n_features_in_))
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Agent index per row, (n,)."""
-        return self.decision_function(X).argmax(axis=1)
 
-    def score(self, X: ArrayLike, costs: ArrayLike) -> float:
-        """−deferral loss."""
-        return -deferral_loss(costs, self.predict(X))
-
-    def with_offsets(self, offsets: ArrayLike) -> PlugInRouter:
-        """A fitted copy whose scores have `offsets` (K,) added, as `DeferralRouter.with_offsets`."""
-        check_is_fitted(self, "regressor_")
-        moved = copy.copy(self)
-        moved.offsets_ = self.offsets_ + check_per_agent("offsets", offsets, self.n_agents_)
-        return moved
-
-
-class LabelRouter(BaseEstimator):
+class LabelRouter(_Routes):
     """Guess the label, then ask whom to ask: expected costs under a logistic regression's P(label | x).  [ours]
 
-    The regression is trained on labels, not on the agents' answers; the agents' expected costs given the label are taken
-    as known. No luck of an agent can mislead it: what remains is doubt about the label.
+    The regression is trained on labels, not on the agents' answers, and the agents' expected costs given the label are
+    taken as known. No luck of an agent can mislead it: what remains is doubt about the label.
 
     Args:
         l2: ridge strength, on the scale of `DeferralRouter.l2`.
@@ -379,23 +406,14 @@ class LabelRouter(BaseEstimator):
         check_is_fitted(self, "classifier_")
         return -(self.classifier_.predict_proba(check_matrix("X", X)) @ self.by_label_)
 
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Agent index per row, (n,)."""
-        return self.decision_function(X).argmax(axis=1)
-
 
 def _ridge(l2: float, n: int):
-    # scikit-learn's ridge penalises the sum of squares, the routers here the mean: hence the factor n.
+    # scikit-learn's ridge penalises the sum of squares, the routers here the mean: hence the factor n
     return make_pipeline(StandardScaler(), Ridge(alpha=l2 * n))
 
 
-def cross_fitted_costs(X: ArrayLike, costs: ArrayLike, l2: float, random_state: int, folds: int = 5) -> NDArray:
-    """Estimates of E[c_k|x], each made by a ridge regression that never saw the row it speaks of.  [reconstructed]
-
-    Returns:
-        (n, K), clipped to the range of the observed costs.
-    """
-    X, costs = check_matrix("X", X), check_costs(costs)
+def cross_fitted_costs(X: NDArray, costs: NDArray, l2: float, random_state: int, folds: int = 5) -> NDArray[np.float64]:
+    """Estimates of E[c_k|x], (n, K), in the range of the costs: ridge regressions on other rows.  [reconstructed]"""
     split = KFold(min(folds, len(X)), shuffle=True, random_state=random_state)
     estimate = cross_val_predict(_ridge(l2, len(X) * (folds - 1) // folds), X, costs, cv=split)
     return np.clip(estimate, costs.min(), costs.max())
@@ -408,112 +426,3 @@ def _tensor(X: NDArray) -> Tensor:
 
 def _torch_dtype(X: NDArray) -> torch.dtype:
     return torch.float32 if X.dtype == np.float32 else torch.float64
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# files
-
-_SAVED = {"DeferralRouter": DeferralRouter, "DensityRatioScorer": DensityRatioScorer, "PlugInRouter": PlugInRouter}
-_FITTED = (
-    "offsets_",
-    "log_normalisers_",
-    "threshold_",
-    "n_features_in_",
-    "n_agents_",
-    "n_iter_",
-    "converged_",
-)
-
-
-def save(router: DeferralRouter | DensityRatioScorer | PlugInRouter, path: str | Path) -> None:
-    """Write a fitted router to one .npz file of plain arrays and a JSON header: no pickle, renamed into place.
-
-    Of a plug-in router the fitted regression is kept, not how to fit it anew: it loads with `regressor` set to
-    LinearRegression (ridge and constant regressions) or KNeighborsRegressor.
-
-    Raises:
-        ValueError: a plug-in router with a regressor of another kind.
-    """
-    if isinstance(router, PlugInRouter):
-        check_is_fitted(router, "regressor_")
-        arrays, params = _regressor_arrays(router.regressor_, router.n_features_in_), {"l2": router.l2}
-    else:
-        check_is_fitted(router, "scorer_")
-        arrays = {f"scorer.{name}": value.numpy() for name, value in router.scorer_.state_dict().items()}
-        params = router.get_params()
-    arrays |= {name: np.asarray(getattr(router, name)) for name in _FITTED if hasattr(router, name)}
-    header = {"format": FORMAT, "class": type(router).__name__, "params": params}
-    arrays["header"] = np.asarray(json.dumps(header, default=lambda value: np.asarray(value).tolist()))
-
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-
-    write_atomically(Path(path), write)
-
-
-def _regressor_arrays(regressor, d: int) -> dict[str, NDArray]:
-    """A fitted regressor of d features as arrays: its neighbours, or the coefficients of the linear map that it is."""
-    if isinstance(regressor, KNeighborsRegressor):
-        if regressor.weights != "uniform" or regressor.effective_metric_ != "euclidean":
-            raise ValueError("only a KNeighborsRegressor with uniform weights and Euclidean distance can be saved")
-        fitted = {"X": regressor._fit_X, "costs": regressor._y, "n_neighbors": np.asarray(regressor.n_neighbors)}
-        return {f"neighbours.{name}": value for name, value in fitted.items()}
-    *scalers, last = regressor.named_steps.values() if isinstance(regressor, Pipeline) else [regressor]
-    linear = isinstance(last, (Ridge, LinearRegression, DummyRegressor))
-    if not linear or not all(isinstance(step, StandardScaler) for step in scalers):
-        raise ValueError(f"only linear, constant and nearest-neighbour regressors can be saved; found {regressor}")
-    # A linear map is known by its values at 0 and at the unit vectors.
-    at = regressor.predict(np.vstack([np.zeros((1, d)), np.eye(d)])).reshape(d + 1, -1)
-    return {"linear.intercept": at[0], "linear.coef": (at[1:] - at[0]).T}
-
-
-def _regressor_from(arrays: dict[str, NDArray]) -> KNeighborsRegressor | LinearRegression:
-    if "neighbours.X" in arrays:
-        model = KNeighborsRegressor(int(arrays["neighbours.n_neighbors"]))
-        return model.fit(arrays["neighbours.X"], arrays["neighbours.costs"])
-    model = LinearRegression()
-    model.coef_, model.intercept_ = arrays["linear.coef"], arrays["linear.intercept"]
-    model.n_features_in_ = model.coef_.shape[1]
-    return model
-
-
-def load(path: str | Path) -> DeferralRouter | DensityRatioScorer | PlugInRouter:
-    """Read a router that `save` wrote.
-
-    Raises:
-        ValueError: not such a file, or a damaged one.
-        FileNotFoundError: no file.
-    """
-    try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no router file, or damaged: {error}") from error
-    header = json.loads(str(arrays["header"])) if "header" in arrays else {}
-    if header.get("format") != FORMAT or header.get("class") not in _SAVED:
-        raise ValueError(f"{path} is no router of format {FORMAT}; its header is {header or 'missing'}")
-    params = header["params"]
-    if header["class"] == "PlugInRouter":
-        router = PlugInRouter(**params)
-        router.regressor_ = _regressor_from(arrays)
-        router.regressor = clone(router.regressor_)
-        return _restore(router, arrays)
-    params["hidden"] = tuple(params["hidden"])
-    router = _SAVED[header["class"]](**params)
-    state = {
-        name.removeprefix("scorer."): torch.from_numpy(value)
-        for name, value in arrays.items()
-        if name.startswith("scorer.")
-    }
-    n_outputs = state[f"layers.{len(params['hidden'])}.bias"].shape[0]
-    router.scorer_ = Scorer(state["mean"], state["scale"], params["hidden"], n_outputs, params["random_state"])
-    router.scorer_.load_state_dict(state)
-    return _restore(router, arrays)
-
-
-def _restore(router, arrays: dict[str, NDArray]):
-    for name in _FITTED:
-        if name in arrays:
-            setattr(router, name, arrays[name] if arrays[name].ndim else arrays[name].item())
-    return router

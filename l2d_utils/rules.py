@@ -22,6 +22,10 @@ def chow(model_cost: ArrayLike, expert_cost: ArrayLike, price: float = 0.0) -> N
 
     Returns:
         (n,) True where the input goes to the expert.
+
+    Example:
+        >>> chow([0.5, 0.5, 0.2], [0.25, 0.5, 0.4], price=0.25)
+        array([ True, False, False])
     """
     return np.asarray(model_cost) - np.asarray(expert_cost) >= price
 
@@ -53,11 +57,18 @@ def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
     Returns:
         The midpoint between the last deferred and the first kept score; −inf defers all, +inf none. Blocks of tied
         scores are deferred whole or not at all.
+
+    Example:
+        >>> threshold_for_rate([0.0, 1.0, 2.0, 3.0], rate=0.5)
+        1.5
     """
-    scores = np.sort(_check_scores(scores))[::-1]
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must lie in [0, 1]; found {rate}")
-    n = len(scores)
+    return _threshold_for_rate(_check_scores(scores), rate)
+
+
+def _threshold_for_rate(scores: NDArray, rate: float) -> float:
+    scores, n = np.sort(scores)[::-1], len(scores)
     cuts = np.concatenate([[0], np.flatnonzero(scores[:-1] > scores[1:]) + 1, [n]])
     deferred = cuts[np.argmin(np.abs(cuts - rate * n))]
     if deferred == 0:
@@ -71,7 +82,12 @@ def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
 
 
 def route(scores: ArrayLike, offsets: ArrayLike = 0.0) -> NDArray[np.int64]:
-    """argmax_k (s_k + b_k), the first of equals.  Shapes (n, K), (K,) → (n,)."""
+    """argmax_k (s_k + b_k), the first of equals.  Shapes (n, K), (K,) → (n,).
+
+    Example:
+        >>> route([[1.0, 0.0], [0.0, 0.4]], offsets=[0.0, 0.7])
+        array([0, 1])
+    """
     scores = np.asarray(scores)
     return (scores + check_per_agent("offsets", offsets, scores.shape[1])).argmax(axis=1)
 
@@ -111,6 +127,11 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 10
 
     Returns:
         (K,) offsets with mean 0. Without ties each share is met to within one row; tied rows move together.
+
+    Example:
+        >>> scores = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.5, 0.0]])  # agent 0 leads everywhere
+        >>> route(scores, offsets_for_shares(scores, [0.5, 0.5]))
+        array([0, 0, 1, 1])
     """
     scores = check_matrix("scores", scores).astype(np.float64, copy=False)
     n, n_agents = scores.shape
@@ -120,7 +141,7 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 10
     offsets = np.zeros(n_agents)
     target = _whole_rows(shares, n)
     for _ in range(sweeps):
-        got = np.bincount(route(scores, offsets), minlength=n_agents)
+        got = np.bincount((scores + offsets).argmax(axis=1), minlength=n_agents)
         if (got == target).all():
             break
         before = offsets.copy()
@@ -128,7 +149,7 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 10
             shifted = scores + offsets
             shifted[:, agent] = -np.inf
             needed = shifted.max(axis=1) - scores[:, agent]
-            offsets[agent] = -threshold_for_rate(-needed, target[agent] / n)
+            offsets[agent] = -_threshold_for_rate(-needed, target[agent] / n)
             if not np.isfinite(offsets[agent]):
                 spread = np.ptp(needed) + 1.0
                 offsets[agent] = needed.max() + spread if offsets[agent] > 0 else needed.min() - spread
@@ -152,13 +173,26 @@ def offsets_for_costs(
 
     Returns:
         (K,) offsets: `start` itself if nothing beats it, else offsets with mean 0.
+
+    Example:
+        >>> scores, costs = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0]]), np.array([[0, 1], [1, 0], [1, 0]])
+        >>> route(scores, offsets_for_costs(scores, costs))
+        array([0, 1, 1])
     """
+    scores, costs = _check_scored(scores, costs)
+    return _offsets_for_costs(scores, costs, check_per_agent("start", start, scores.shape[1]), sweeps)
+
+
+def _check_scored(scores: ArrayLike, costs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     scores, costs = check_matrix("scores", scores).astype(np.float64, copy=False), check_costs(costs)
     check_same_rows(scores=scores, costs=costs)
+    return scores, costs
+
+
+def _offsets_for_costs(scores: NDArray, costs: NDArray, offsets: NDArray, sweeps: int = 20) -> NDArray[np.float64]:
     n, n_agents = scores.shape
-    offsets = check_per_agent("start", start, n_agents).copy()
-    rows = np.arange(n)
-    best = costs[rows, route(scores, offsets)].mean()
+    offsets, rows = offsets.copy(), np.arange(n)
+    best = costs[rows, (scores + offsets).argmax(axis=1)].mean()
     for _ in range(sweeps):
         before = best
         for agent in range(n_agents):
@@ -180,7 +214,7 @@ def offsets_for_costs(
             trial = offsets.copy()
             trial[agent] = low + 0.5 * (high - low)
             trial = _centred(trial)  # before it is judged: rounding may turn a tie
-            reached = costs[rows, route(scores, trial)].mean()
+            reached = costs[rows, (scores + trial).argmax(axis=1)].mean()
             if reached < best:
                 best, offsets = reached, trial
         if best >= before - 1e-12:
@@ -202,16 +236,22 @@ def shrunken_offsets(
 
     Returns:
         (K,) offsets, and the cross-validated deferral loss of the chosen t.
+
+    Example:
+        >>> scores, costs = np.array([[1.0, 0.0]] * 10), np.array([[0.0, 1.0]] * 10)
+        >>> shrunken_offsets(scores, costs)  # agent 0 is right and leads: nothing to move
+        (array([0., 0.]), 0.0)
     """
-    scores, costs = check_matrix("scores", scores), check_costs(costs)
+    scores, costs = _check_scored(scores, costs)
+    zero = np.zeros(scores.shape[1])
     routes = np.empty((len(SHRINKAGE), len(scores)), dtype=np.int64)
     for fit, judge in KFold(folds, shuffle=True, random_state=random_state).split(scores):
-        offsets = offsets_for_costs(scores[fit], costs[fit])
+        offsets = _offsets_for_costs(scores[fit], costs[fit], zero)
         for row, t in zip(routes, SHRINKAGE, strict=True):
-            row[judge] = route(scores[judge], t * offsets)
+            row[judge] = (scores[judge] + t * offsets).argmax(axis=1)
     losses = [float(costs[np.arange(len(costs)), row].mean()) for row in routes]
     t = SHRINKAGE[int(np.argmin(losses))]
-    return t * offsets_for_costs(scores, costs) if t else np.zeros(scores.shape[1]), min(losses)
+    return t * _offsets_for_costs(scores, costs, zero) if t else zero, min(losses)
 
 
 #: Exponents that `offsets_by_power` chooses from; 0, first, leaves the router alone.
@@ -225,9 +265,15 @@ def offsets_by_power(scores: ArrayLike, costs: ArrayLike, totals: ArrayLike) -> 
     are worth beyond moving the operating point by the same law.
 
     Args:
-        scores, costs: (n, K) on the same (validation) rows. totals: (K,) weight totals m_k of the training rows.
+        scores, costs: (n, K) on the same (validation) rows.
+        totals: (K,) weight totals m_k of the training rows.
+
+    Example:
+        >>> scores, costs = [[1.0, 0.9], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]
+        >>> offsets_by_power(scores, costs, totals=[4.0, 1.0]).round(3)  # γ = 0.15
+        array([-0.   ,  0.208])
     """
-    totals = check_per_agent("totals", totals, np.shape(scores)[1], positive=True)
-    law = -np.log(totals / totals.max())
-    rows, costs = np.arange(len(np.asarray(costs))), np.asarray(costs)
-    return min((gamma * law for gamma in POWERS), key=lambda b: float(costs[rows, route(scores, b)].mean()))
+    scores, costs = _check_scored(scores, costs)
+    totals = check_per_agent("totals", totals, scores.shape[1], positive=True)
+    law, rows = -np.log(totals / totals.max()), np.arange(len(costs))
+    return min((gamma * law for gamma in POWERS), key=lambda b: float(costs[rows, (scores + b).argmax(axis=1)].mean()))

@@ -1,4 +1,5 @@
-"""Checks at the border: every public entry point calls these once, and nothing checks again inside.
+"""Checks at the border: a `fit`, a public loss or metric checks the tables that it is given; what it computes from them
+is trusted inside.
 
 Each error names the argument, the row (where there is one) and what was found there.
 """

@@ -28,8 +28,11 @@ from typing import Any
 
 import yaml
 
+from l2d_utils.cache import package_sha256
 from l2d_utils.data import data_folder
-from . import notebooks, provenance
+from l2d_utils.data.files import file_sha256
+
+from . import notebooks
 from .notebooks import UsageError
 from .runner import Job, check_values, read_profile
 
@@ -84,13 +87,8 @@ def stored_hash(folder: Path) -> str:
 
 
 def _files_hash(folder: Path, files: Iterable[Path]) -> str:
-    contents = [(p.relative_to(folder).as_posix(), file_hash(p)) for p in sorted(files) if p.is_file()]
+    contents = [(p.relative_to(folder).as_posix(), file_sha256(p)) for p in sorted(files) if p.is_file()]
     return hashlib.sha256(canonical(contents)).hexdigest()
-
-
-def file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def tasks(grid: Path, folder: Path) -> list[Task]:
@@ -100,7 +98,7 @@ def tasks(grid: Path, folder: Path) -> list[Task]:
     parameter, a value of another kind than the notebook's own literal.
     """
     shared = {
-        "package_sha256": provenance.package_hash(),
+        "package_sha256": package_sha256(),
         "data_sha256": data_hash(data_folder()),
         "stored_sha256": stored_hash(folder),
     }
@@ -126,7 +124,7 @@ def check_unchanged(task: Task) -> None:
     """Raise UsageError if notebook or package are not those that the task was planned with: a result must never be
     filed under the address of another source. On a cluster this also notices a worker with another version."""
     facts = task.facts
-    if provenance.package_hash() != facts["package_sha256"]:
+    if package_sha256() != facts["package_sha256"]:
         raise UsageError("l2d_utils changed since the sweep was planned, or a worker has another version of it")
     if source_hash(task.job.notebook) != facts["notebook_sha256"]:
         raise UsageError(f"{task.job.name} changed since the sweep was planned, or a worker has another version")
@@ -135,7 +133,7 @@ def check_unchanged(task: Task) -> None:
 def _files(parameters: Mapping[str, Any], folder: Path) -> dict[str, str]:
     """Checksums of the files that parameters name (as a table of one's own), by parameter."""
     named = {name: folder / value for name, value in parameters.items() if isinstance(value, str)}
-    return {name: file_hash(path) for name, path in named.items() if os.path.isfile(path)}
+    return {name: file_sha256(path) for name, path in named.items() if os.path.isfile(path)}
 
 
 def _jobs(grid: Path, folder: Path) -> Iterator[tuple[Job, dict[str, Any]]]:

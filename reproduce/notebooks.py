@@ -16,6 +16,7 @@ from l2d_utils.results import write_atomically
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "notebooks"
 PARAMETERS = "parameters"
+READS_OTHERS = "reads-others"  # tag of the parameters cell of a notebook that reads tables which others make in the run
 
 
 def tags(cell) -> list[str]:
@@ -76,6 +77,11 @@ def parameters(nb, name: str) -> dict[str, Any]:
             line = ast.unparse(statement).splitlines()[0]
             raise UsageError(f"{name}: {line!r} in the parameters cell is no NAME = literal") from None
     return found
+
+
+def reads_others(nb) -> bool:
+    """Whether the notebook says that it has to run after the others."""
+    return any(READS_OTHERS in tags(cell) for cell in nb.cells)
 
 
 def title(nb) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
 import hashlib
@@ -16,17 +17,13 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from l2d_utils.results import SOURCES, TIDY, write_atomically
+from l2d_utils.cache import package_sha256
+from l2d_utils.data.files import file_sha256
+from l2d_utils.results import FACTS, SOURCES, TIDY, write_atomically
+
 from .notebooks import ROOT
 
-
-def package_hash() -> str:
-    """sha256 over the names and bytes of the package's own source files."""
-    package = ROOT / "l2d_utils"
-    digest = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        digest.update(path.relative_to(package).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()
+MEASURED = [*TIDY[:-1], *FACTS, "value"]
 
 
 def git_state() -> dict | None:
@@ -46,14 +43,14 @@ def begin(jobs: Sequence, profile: str) -> dict:
     """The part of the record that is known before the first notebook starts, with the run's id."""
     now = datetime.now(UTC)
     parameters = {job.name: job.parameters for job in jobs}
-    source = package_hash()
+    source = package_sha256()
     what = json.dumps([source, profile, parameters, os.getpid(), now.isoformat()], default=str)
     return {
         "id": f"{now:%Y%m%dT%H%M%SZ}-{hashlib.sha256(what.encode()).hexdigest()[:7]}",
         "started": now.isoformat(timespec="seconds"),
         "profile": profile,
         "parameters": parameters,
-        "notebook_sha256": {j.name: hashlib.sha256(j.notebook.read_bytes()).hexdigest() for j in jobs},
+        "notebook_sha256": {j.name: file_sha256(j.notebook) for j in jobs},
         "package_sha256": source,
         "git": git_state(),
         **environment(),
@@ -95,21 +92,30 @@ def _name(distribution) -> str:
     return distribution.metadata["Name"].lower()
 
 
-def snapshot(folder: Path) -> dict[str, int]:
-    """File names and modification times: two snapshots tell what a notebook wrote."""
-    return {p.name: p.stat().st_mtime_ns for p in folder.iterdir() if not p.name.startswith(".")}
+def files_of(figures: Path, name: str) -> list[str]:
+    """The files that a notebook made: those that carry its number, as all of its figures and tables do."""
+    return sorted(p.name for p in figures.glob(f"{name[:2]}_*"))
+
+
+def unreadable(figures: Path, name: str) -> str:
+    """What is wrong with the first table of a notebook that cannot be read; "" when all can."""
+    for path in sorted(figures.glob(f"{name[:2]}_*.csv")):
+        try:
+            read_rows(path, TIDY, FACTS)
+        except (OSError, ValueError) as error:
+            return str(error)
+    return ""
 
 
 def collect(folder: Path, record: dict) -> None:
-    """Write measurements.csv (all rows in the columns TIDY) and provenance.json into a run's folder."""
+    """Write measurements.csv (all rows in the columns MEASURED) and provenance.json into a run's folder."""
     author = {file: row["name"] for row in record["notebooks_run"] for file in row["files"]}
-    tables = sorted((folder / "figures").glob("*.csv"))
-    rows = []
-    for path in tables:
-        for row in read_rows(path, TIDY):
-            rows.append(row | {"notebook": row["notebook"] or author.get(path.name, "")})
-    record["measurements"] = len(rows)
-    record["data"] = [row for path in tables for row in read_rows(path, SOURCES)]
+    rows, sources = [], []
+    for path in sorted((folder / "figures").glob("[!.]*.csv")):  # what is being written has a dot in front
+        with contextlib.suppress(ValueError):  # it stands in its notebook's record
+            rows += [r | {"notebook": r["notebook"] or author.get(path.name, "")} for r in read_rows(path, TIDY, FACTS)]
+            sources += read_rows(path, SOURCES)
+    record |= {"measurements": len(rows), "data": sources}
     # ru_maxrss of finished children: the largest kernel so far (kilobytes, but bytes on macOS)
     unit = 1 if platform.system() == "Darwin" else 1024
     record["peak_kernel_bytes"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
@@ -118,15 +124,26 @@ def collect(folder: Path, record: dict) -> None:
     write_atomically(folder / "provenance.json", lambda p: p.write_text(text, "utf-8"))
 
 
-def read_rows(path: Path, columns: list[str]) -> list[dict[str, str]]:
-    """Rows of a CSV that has exactly these columns, as text (so that no digit changes); else nothing."""
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        return list(reader) if reader.fieldnames == columns else []
+def read_rows(path: Path, columns: list[str], more: Sequence[str] = ()) -> list[dict[str, str]]:
+    """Rows of a CSV as text (so that no digit changes), if it has these columns and none but some `more`; else nothing.
+
+    Every row has an entry for each of `more`. Raises ValueError naming the file: not UTF-8, or a row that is too short.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if not set(columns) <= set(reader.fieldnames or []) <= {*columns, *more}:
+                return []
+            rows = [dict.fromkeys(more, "") | row for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path.name} is no readable table: {error}") from None
+    if any(None in row or None in row.values() for row in rows):
+        raise ValueError(f"{path.name} is no readable table: a row has more or fewer entries than there are columns")
+    return rows
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, TIDY, lineterminator="\n")
+        writer = csv.DictWriter(file, MEASURED, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

@@ -1,39 +1,42 @@
 """The generated parts of README.md, between `<!-- generated:KIND ... -->` and `<!-- /generated -->`.
 
-chapters                                    the table of notebooks, with the questions of the first one's map
-clone                                       the commands to get and run the book
-ledger                                      the claims ledger: counts, figure and table
-number FILE.csv column=entry ... [format]   mean of `value` over the rows of a tidy table, e.g. over seeds
+chapters    the table of notebooks, with the questions of the first one's map
+clone       the commands to get and run the book
+ledger      the claims ledger: counts, figure and table
+house       the parts of the package and their sizes
 """
 
 from __future__ import annotations
 
+import ast
+import csv
 import re
 from pathlib import Path
 
-import pandas as pd
-
 from l2d_utils import ledger
+
 from . import badges, notebooks, page
 from .notebooks import ROOT, UsageError
 
-MARKED = re.compile(r"(<!-- generated:(\w+)([^>]*?) -->)(.*?)(<!-- /generated -->)", re.S)
+CLAIMS = "claims.yaml"
+PICTURE = "10_ledger"  # the figure, and the CSV of the ledger beside it, that chapter 10 makes
+MARKED = re.compile(r"(<!-- generated:([^>]*?) -->)(.*?)(<!-- /generated -->)", re.S)
 
 
 def render(text: str, root: Path = ROOT) -> str:
     """Return the text with every generated part renewed. Raises UsageError for a part that cannot be made."""
-    kinds = {"chapters": _chapters, "clone": _clone, "ledger": _ledger, "number": _number}
+    kinds = {"chapters": _chapters, "clone": _clone, "ledger": _ledger, "house": _house}
 
     def renew(match: re.Match) -> str:
-        opening, kind, arguments, _, closing = match.groups()
+        opening, kind, _, closing = match.groups()
         if kind not in kinds:
             raise UsageError(f"README: unknown generated part {kind!r}; there are {', '.join(kinds)}")
-        return opening + kinds[kind](root, arguments.split()) + closing
+        return opening + kinds[kind](root) + closing
 
     return MARKED.sub(renew, text)
 
 
-def _chapters(root: Path, arguments: list[str]) -> str:
+def _chapters(root: Path) -> str:
     where, times = badges.address(root), badges.run_times(root / "figures")
     books = {path: notebooks.read(path) for path in notebooks.find(root / "notebooks")}
     map_of_the_book = notebooks.questions(next(iter(books.values())))
@@ -55,19 +58,19 @@ def _chapters(root: Path, arguments: list[str]) -> str:
     return "\n" + "\n".join(lines) + "\n"
 
 
-def _clone(root: Path, arguments: list[str]) -> str:
+def _clone(root: Path) -> str:
     where = badges.address(root)
     folder = where.slug.split("/")[-1]
     return f"\n```\ngit clone {where.repository} && cd {folder}\nmake reproduce\nmake test\n```\n"
 
 
-def _ledger(root: Path, arguments: list[str]) -> str:
+def _ledger(root: Path) -> str:
     figures, chapters = root / "figures", {p.stem[:2]: p.name for p in notebooks.find(root / "notebooks")}
-    claims = ledger.read(root / "notebooks" / ledger.CLAIMS.name)
+    claims = ledger.read(root / "notebooks" / CLAIMS)
     found, _ = ledger.judge(claims, [figures])
     untested = [claim for claim in claims if claim.not_testable]
     why_not = {claim.id: claim.not_testable.partition(". ")[0].rstrip(".") + "." for claim in untested}
-    picture = f"{ledger.PICTURE}.png"
+    picture = f"{PICTURE}.png"
     lines = [
         ledger.counts_text(found), "", _controls(figures), "",
         f"![{page.alt_text(figures / picture)}](figures/{picture})", "",
@@ -86,22 +89,23 @@ def _ledger(root: Path, arguments: list[str]) -> str:
 
 def _controls(figures: Path) -> str:
     """What came of the negative and positive controls of chapter 10."""
-    name = "10_claims.csv"
-    table = pd.read_csv(figures / name, dtype=str, keep_default_na=False)
-    names = ["negative controls with a signal", "positive controls without a signal"]
-    counts = [ledger.select(name, table, {"claim": claim})["value"].iloc[0] for claim in names]
-    return "; ".join(f"{name}: {count}" for name, count in zip(names, counts, strict=True)).capitalize() + "."
+    with (figures / "10_claims.csv").open(encoding="utf-8", newline="") as file:
+        rows = {row.get("id"): row for row in csv.DictReader(file)}
+    try:
+        said = [rows[name] for name in ("null-signals", "positive-without-signal")]
+    except KeyError as error:
+        raise UsageError(f"README: figures/10_claims.csv has no claim {error}") from None
+    return "; ".join(f"{row['claim']}: {row['measured']}" for row in said).capitalize() + "."
 
 
-def _number(root: Path, arguments: list[str]) -> str:
-    name, *rest = arguments
-    pattern = next((a for a in rest if "=" not in a), ".3f")
-    table = pd.read_csv(root / "figures" / name, dtype=str, keep_default_na=False)
-    for condition in (a for a in rest if "=" in a):
-        column, entry = condition.split("=", 1)
-        if column not in table:
-            raise UsageError(f"README: figures/{name} has no column {column!r}")
-        table = table[table[column] == entry]
-    if table.empty:
-        raise UsageError(f"README: no row of figures/{name} fits {' '.join(rest)}")
-    return format(table["value"].astype(float).mean(), pattern)
+def _house(root: Path) -> str:
+    """What each part of the code is for, by the first line of its text, and about how long it is."""
+    package, runner = root / "l2d_utils", root / "reproduce"
+    parts = {package: package.glob("*.py"), **{p.parent: p.parent.rglob("*.py") for p in package.glob("*/__init__.py")}}
+    parts[runner] = runner.glob("*.py")
+    lines = ["| | what it is for | lines, about |", "|---|---|---|"]
+    for folder, files in sorted(parts.items()):
+        about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))).partition("\n")[0]
+        count = sum(len(path.read_text("utf-8").splitlines()) for path in files)
+        lines.append(f"| `{folder.relative_to(root)}` | {about} | {round(count, -2):,} |")
+    return "\n" + "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Run notebooks headless, each in a kernel of its own, and keep what they made.
 
 `plan` turns names and overrides into jobs and refuses whatever could not work; `run_one` executes one job and
-never raises for a failing notebook; `run` does all of them in order. A job knows nothing of the others.
+never raises for a failing notebook; `run` does all of them, two at a time. A job knows nothing of the others.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import ast
 import functools
 import logging
+import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ import papermill
 import yaml
 from papermill.exceptions import PapermillExecutionError
 
-from . import kernels, notebooks, page, provenance
+from . import badges, kernels, notebooks, page, provenance
 from .notebooks import UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -41,12 +43,14 @@ class Job:
 @dataclass(frozen=True)
 class Outcome:
     """What became of a job. `seconds` is wall time; `error` is "" for a notebook that finished; `peak_bytes` is
-    the most memory that its kernel held at once (None where the system does not say)."""
+    the most memory that its kernel held at once (None where the system does not say); `attempt` is above 1 when the
+    worker of a sweep was lost with it."""
 
     name: str
     seconds: float
     error: str = ""
     peak_bytes: int | None = None
+    attempt: int = 1
 
 
 def literal(text: str) -> Any:
@@ -84,6 +88,8 @@ def plan(
     literal that it replaces: papermill itself would only warn.
     """
     overrides = dict(overrides or {})
+    if "OUT" in overrides:
+        raise UsageError("-p OUT: the run puts the results of every notebook into its own folder; use --out for that")
     profiled = read_profile(folder, profile)
     own = {p: notebooks.parameters(notebooks.read(p), p.stem) for p in notebooks.find(folder)}
     names = {p.stem for p in own}
@@ -119,11 +125,12 @@ def _kind(value: Any) -> str:
     return "list" if isinstance(value, (list, tuple)) else type(value).__name__
 
 
-def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
+def run_one(job: Job, *, target: Path, out: Path, log: Path, kill: kernels.Kill | None = None) -> Outcome:
     """Execute one notebook to `target`, its figures and tables to `out`, its kernel's complaints to `log`.
 
-    The notebook appears under its name when it has finished or failed, never before. An exception in the
-    notebook, or the death of its kernel, is an Outcome with an error; KeyboardInterrupt passes through.
+    The notebook appears under its name when it has finished or failed, whole, and never before. An exception in the
+    notebook, or the death of its kernel, is an Outcome with an error. `kill` ends it from another thread; then nothing
+    appears. KeyboardInterrupt passes through.
     """
     nb = notebooks.read(job.notebook)
     injected = notebooks.parameters_index(nb, job.name)  # papermill puts its own cell right behind this one
@@ -137,7 +144,7 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
     partial = target.with_name(f".{target.stem}.partial.ipynb")
     start, error, kernel_failed = time.monotonic(), "", False
     peaks: list[int] = []
-    kill = kernels.Kill()
+    kill = kill or kernels.Kill()
     try:
         with kernels.settings(log, kill, peaks.append) as kernel:
             work = functools.partial(
@@ -145,7 +152,8 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
                 job.notebook,
                 partial,
                 parameters={**job.parameters, "OUT": str(out)},
-                cwd=job.notebook.parent,
+                # papermill's own `cwd` moves the whole process, where another notebook may be running
+                resources={"metadata": {"path": str(job.notebook.parent)}},
                 progress_bar=False,
                 on_cell_start=entered,
                 **kernel,
@@ -155,19 +163,23 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path) -> Outcome:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a dead kernel, a kernel that does not start, a full disk: report, go on
         error, kernel_failed = f"{type(failure).__name__}: {failure}", True
-    except BaseException:  # Ctrl-C: what is half done goes
-        partial.unlink(missing_ok=True)
-        raise
     finally:
+        if kill.asked:  # what is half done goes
+            partial.unlink(missing_ok=True)
         if log.exists() and not log.stat().st_size:
             log.unlink()
-    if partial.exists():
-        os.replace(partial, target)
     if error:
         where = f"cell {position['index']} (In [{position['count']}])"
         error = f"{where}: {error.strip().splitlines()[0][:300]}"
         if kernel_failed and log.exists():  # after an ordinary exception it holds nothing but shutdown noise
             error += f" (see logs/{log.name})"
+    if partial.exists():
+        try:
+            notebooks.read(partial)  # on a full disk it is cut
+            os.replace(partial, target)
+        except (OSError, UsageError) as failure:
+            partial.unlink(missing_ok=True)
+            error = error or f"{target.name} could not be written: {failure}"
     return Outcome(job.name, time.monotonic() - start, error, max(peaks, default=None))
 
 
@@ -182,62 +194,103 @@ def run(
     results: Path,
     *,
     profile: str = "quick",
+    count: int = 2,
     say: Callable[[str], None] = lambda text: print(text, end="", flush=True),
 ) -> tuple[Path, int]:
-    """Run all jobs into results/<id>/ and return that folder and the exit code.
+    """Run all jobs into results/<id>/, some of them at the same time; return that folder and the exit code.
 
-    A failing notebook does not stop the others. After each one the tables and the index page are brought up
-    to date, so whatever stops the run, finished notebooks are kept. Raises UsageError if `results` cannot be
-    written.
+    The longest start first, by the stored run times; a notebook that reads what others make starts when they have
+    ended. A failing notebook does not stop the others. After each one the tables and the index page are brought up to
+    date, so whatever stops the run, finished notebooks are kept. Raises UsageError if `results` cannot be written.
     """
     os.environ.pop("L2D_OUT", None)  # it would send the figures elsewhere
     quiet()
     record = provenance.begin(jobs, profile)
     folder = (results / record["id"]).resolve()
-    figures, logs = folder / "figures", folder / "logs"
     try:
-        (folder / "notebooks").mkdir(parents=True)
-        figures.mkdir()
-        logs.mkdir()
+        for name in ("notebooks", "figures", "logs"):
+            (folder / name).mkdir(parents=True)
     except OSError as error:
         raise UsageError(f"cannot write results to {results}: {error.strerror}") from None
 
-    say(f"{len(jobs)} notebooks, {profile} profile, results in {folder}\n")
-    outcomes: list[Outcome] = []
-    made: dict[str, list[str]] = {}
+    say(f"{len(jobs)} notebooks, {profile} profile, {count} at a time, results in {folder}\n")
+    crew, outcomes = _Crew(folder, count), {}
     start, interrupted = time.monotonic(), False
+
+    def publish(status: str) -> bool:
+        done = [outcomes[job.name] for job in jobs if job.name in outcomes]
+        try:
+            _publish(folder, record, done, status)
+            return True
+        except OSError as error:  # the disk is full: what is there stays, and the next notebook may find room
+            say(f"      the tables of the run could not be written: {error}\n")
+            return False
+
     try:
-        for number, job in enumerate(jobs, 1):
-            say(f"[{number}/{len(jobs)}] {job.name} … ")
-            before = provenance.snapshot(figures)
-            target = folder / "notebooks" / f"{job.name}.ipynb"
-            outcome = run_one(job, target=target, out=figures, log=logs / f"{job.name}.log")
-            after = provenance.snapshot(figures)
-            made[job.name] = sorted(f for f in after if after[f] != before.get(f))
-            outcomes.append(outcome)
-            elapsed = clock(time.monotonic() - start)
+        for outcome in crew.completed(jobs):
+            outcomes[outcome.name] = outcome
             verdict = "FAILED after " if outcome.error else ""
-            say(f"{verdict}{outcome.seconds:.0f} s (elapsed {elapsed})\n")
+            took = f"{verdict}{outcome.seconds:.0f} s (elapsed {clock(time.monotonic() - start)})"
+            say(f"[{len(outcomes)}/{len(jobs)}] {outcome.name}: {took}\n")
             if outcome.error:
                 say(f"      {outcome.error}\n")
-            if target.exists():
-                page.export(target)
-            _publish(folder, record, outcomes, made, "running")
+            publish("running")
     except KeyboardInterrupt:
         interrupted = True
         say("interrupted\n")
-    failed = [o for o in outcomes if o.error]
-    status = "interrupted" if interrupted else "failed" if failed else "complete"
-    _publish(folder, record, outcomes, made, status)
+    finally:
+        crew.close()
+    for half_written in (folder / "figures").glob(".*"):
+        half_written.unlink(missing_ok=True)
+    failed = [outcomes[job.name] for job in jobs if job.name in outcomes and outcomes[job.name].error]
+    written = publish("interrupted" if interrupted else "failed" if failed else "complete")
     for outcome in failed:
         say(f"FAILED {outcome.name}, {outcome.error}\n")
     say(f"{len(outcomes) - len(failed)} of {len(jobs)} notebooks finished; see {folder / 'index.html'}\n")
-    return folder, EXIT_INTERRUPTED if interrupted else EXIT_FAILED if failed else 0
+    return folder, EXIT_INTERRUPTED if interrupted else EXIT_FAILED if failed or not written else 0
 
 
-def _publish(folder: Path, record: dict, outcomes: list[Outcome], made: dict, status: str) -> None:
+class _Crew:
+    """The threads that run the notebooks of one run, each with a kernel of its own at a time."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        self.folder, self.pool, self.kills = folder, ThreadPoolExecutor(count), []
+
+    def completed(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        """Run the jobs; what became of each, as they end."""
+        readers = [job for job in jobs if notebooks.reads_others(notebooks.read(job.notebook))]
+        others = [job for job in jobs if job not in readers]
+        for together in (others, *([job] for job in readers)):
+            times = badges.run_times(together[0].notebook.parents[1] / "figures") if together else {}
+            longest = sorted(together, key=lambda job: -times.get(job.name, math.inf))
+            for future in as_completed([self.pool.submit(self._one, job) for job in longest]):
+                yield future.result()
+
+    def _one(self, job: Job) -> Outcome:
+        kill = kernels.Kill()
+        self.kills.append(kill)
+        target = self.folder / "notebooks" / f"{job.name}.ipynb"
+        out, log = self.folder / "figures", self.folder / "logs" / f"{job.name}.log"
+        outcome = run_one(job, target=target, out=out, log=log, kill=kill)
+        problem = outcome.error or provenance.unreadable(out, job.name)
+        try:
+            if target.exists():
+                page.export(target)
+        except OSError as error:
+            problem = problem or f"{target.stem}.html could not be written: {error}"
+        return replace(outcome, error=problem)
+
+    def close(self) -> None:
+        """End what still runs; nothing of it appears."""
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        for kill in self.kills:
+            kill()
+        self.pool.shutdown()
+
+
+def _publish(folder: Path, record: dict, outcomes: list[Outcome], status: str) -> None:
     """Bring provenance, measurements and the index page up to date; each is replaced in one step."""
-    rows = [asdict(o) | {"files": made.get(o.name, [])} for o in outcomes]
+    rows = [asdict(o) | {"files": provenance.files_of(folder / "figures", o.name)} for o in outcomes]
     record |= {"status": status, "notebooks_run": rows}
     provenance.collect(folder, record)
     page.write_index(folder, record)

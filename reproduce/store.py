@@ -22,7 +22,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from .grid import Task, canonical, file_hash
+from l2d_utils.data.files import file_sha256
+
+from .grid import Task, canonical
 from .notebooks import UsageError
 
 FOLDERS = ("finished", "failed", "damaged", "work")
@@ -65,7 +67,7 @@ def workspace(root: Path, task: Task) -> tuple[Path, int]:
 
 def file_result(root: Path, task: Task, work: Path, record: dict) -> None:
     """Seal the folder `work` and rename it to its place. If the place is taken, the result there stays."""
-    files = {p.relative_to(work).as_posix(): file_hash(p) for p in sorted(work.rglob("*")) if p.is_file()}
+    files = {p.relative_to(work).as_posix(): file_sha256(p) for p in sorted(work.rglob("*")) if p.is_file()}
     record = {**record, "facts": json.loads(canonical(task.facts)), "files": files}
     sealed = {"sha256": hashlib.sha256(canonical(record)).hexdigest(), "record": record}
     (work / "record.json").write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -98,7 +100,7 @@ def finished(root: Path, task: Task) -> dict | None:
         if canonical(record["facts"]) != canonical(task.facts):
             raise Damaged(f"{task.key}: record.json belongs to another task")
         for name, sha256 in record["files"].items():
-            if file_hash(folder / name) != sha256:
+            if file_sha256(folder / name) != sha256:
                 raise Damaged(f"{task.key}: {name} was changed")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Damaged(f"{task.key}: {type(error).__name__}: {error}") from None

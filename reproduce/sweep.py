@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from l2d_utils.data import data_folder
+
 from . import badges, grid, provenance, store, table, workers
 from .grid import Task
 from .runner import EXIT_FAILED, EXIT_INTERRUPTED, Outcome, clock
@@ -25,8 +26,8 @@ def sweep(path: Path, folder: Path, root: Path, *, count: int | None, scheduler:
     """Carry out the grid file `path` with the notebooks of `folder`; return the exit code.
 
     Results lie in `root` by address (see `store`), and the table in root/<name of the grid file>.parquet.
-    count: worker processes on this machine (default: one per processor). scheduler: "" for these, "local" for a
-    Dask cluster of them, or the address of a Dask cluster.
+    count: worker processes on this machine (default: one per processor). scheduler: "" for these, or the address of a
+    Dask cluster.
     Raises UsageError, before anything is started, for a grid, a folder or a scheduler that could not work.
     """
     tasks, root = grid.tasks(path, folder), root.resolve()
@@ -40,11 +41,7 @@ def sweep(path: Path, folder: Path, root: Path, *, count: int | None, scheduler:
         failed, interrupted = {}, False
         if todo:
             about = {"git": provenance.git_state(), "data_folder": str(data_folder() or "")}
-            crew = (
-                workers.Cluster(scheduler, count or cores(), root, about)
-                if scheduler
-                else workers.Processes(count or cores(), root, about)
-            )
+            crew = workers.Cluster(scheduler, min(count or cores(), len(todo)), root, about)
             expected = Expected(badges.run_times(folder.parent / "figures"), records)
             failed, interrupted = _carry_out(todo, crew, expected, say, lambda: _write(path, root, tasks, say))
         finished, written = _write(path, root, tasks, say)
@@ -134,15 +131,13 @@ def _carry_out(todo: list[Task], crew, expected: Expected, say: Say, publish: Ca
             crew.submit(task)
         while left:
             for task, outcome in crew.completed(1.0):
-                if outcome is None:
-                    tell(f"worker lost, started again: {task.label}\n")
-                    continue
                 del left[task.key]
                 if outcome.error:
                     failed[task.key] = (task, outcome)
                 else:
                     expected.add(task, outcome.seconds)
                 what = f"{outcome.seconds:.0f} s" + (f", FAILED: {outcome.error}" if outcome.error else "")
+                what += f", attempt {outcome.attempt}: its worker was lost" if outcome.attempt > 1 else ""
                 tell(f"{task.label}: {what} ({counts()})\n")
             _status(f"{counts()}, {clock(time.monotonic() - start)} so far")
             if time.monotonic() - published > TABLE_EVERY:

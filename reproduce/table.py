@@ -9,7 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from l2d_utils.results import TIDY, write_atomically
+from l2d_utils.results import FACTS, TIDY, write_atomically
+
 from . import provenance
 from .grid import Task
 
@@ -32,7 +33,7 @@ PROVENANCE = {
     "packages": pa.string(),
 }
 SCHEMA = pa.schema(
-    [(name, pa.float64() if name == "value" else pa.string()) for name in TIDY]
+    [(name, pa.float64() if name == "value" else pa.string()) for name in provenance.MEASURED]
     + [("table", pa.string())]  # the CSV that the number stands in
     + [(name, pa.dictionary(pa.int32(), kind)) for name, kind in PROVENANCE.items()]
 )
@@ -54,14 +55,14 @@ def measured(figures: Path, name: str) -> list[dict]:
     """The numbers that a run of the notebook `name` left in a folder. Raises ValueError for one that is none."""
     return [
         row | {"notebook": row["notebook"] or name, "table": path.name, "value": float(row["value"])}
-        for path in sorted(figures.glob("*.csv"))
-        for row in provenance.read_rows(path, TIDY)
+        for path in sorted(figures.glob("[!.]*.csv"))
+        for row in provenance.read_rows(path, TIDY, FACTS)
     ]
 
 
 def _rows(figures: Path, task: Task, record: Mapping) -> pa.Table:
     found = measured(figures, task.job.name)
-    columns = [[row[name] for row in found] for name in (*TIDY, "table")]
+    columns = [[row[name] for row in found] for name in (*provenance.MEASURED, "table")]
     same = {"run": task.key, **record["facts"], **record}
     for name, kind in PROVENANCE.items():
         value = same[name]

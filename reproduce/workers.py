@@ -1,24 +1,24 @@
-"""Who carries out the tasks of a sweep: processes on this machine, or the workers of a Dask cluster.
+"""Who carries out the tasks of a sweep: the workers of a Dask cluster, one on this machine or one that runs already.
 
-Both take tasks with `submit`, hand back what became of them with `completed`, and say how many are `running`.
 `perform` is what a worker does; it never raises, and its result lies in the store before it returns.
 """
 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
+import dataclasses
+import logging
 import os
 import queue
-import signal
-import threading
 import time
-from collections import deque
 from datetime import UTC, datetime
-from multiprocessing.connection import wait
 from pathlib import Path
 
+import dask
+from dask.distributed import Client, KilledWorker, LocalCluster
+
 from l2d_utils.results import SOURCES
+
 from . import grid, provenance, runner, store, table
 from .grid import Task
 from .notebooks import UsageError
@@ -26,17 +26,16 @@ from .runner import Outcome
 
 CONNECT = 20  # seconds for a scheduler to answer
 LOST = (OSError, RuntimeError)  # what a Dask client raises when its scheduler is gone
-ATTEMPTS = 3  # a worker that is lost three times with the same task is lost because of it
+ATTEMPTS = 3  # a task with which a worker of ours was lost three times is what it was lost by
 
 
 def perform(task: Task, root: Path, about: dict) -> Outcome:
     """Execute one task in a kernel of its own and file its result, or what there is of a failure.
 
-    about : facts for the record that the worker itself cannot know, `data_folder` and `git` among them.
+    about : facts for the record that the worker itself cannot know, `data_folder` and `git`.
     """
     runner.quiet()
     os.environ.pop("L2D_OUT", None)  # it would send the figures elsewhere
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers that share cores are far slower with more
     os.environ["L2D_DATA_DIR"] = about["data_folder"]  # what the address was made with; "" is none
     start, work = time.monotonic(), None
     try:
@@ -55,10 +54,10 @@ def perform(task: Task, root: Path, about: dict) -> Outcome:
                 "numbers": len(table.measured(figures, task.job.name)),
                 "git": about["git"],
                 "sources": [row for p in sorted(figures.glob("*.csv")) for row in provenance.read_rows(p, SOURCES)],
-                **(about["environment"] or provenance.environment()),
+                **provenance.environment(),
             }
             store.file_result(root, task, work, record)
-            return outcome
+            return dataclasses.replace(outcome, attempt=attempt)
     except (OSError, ValueError, UsageError) as error:  # the disk is full, a number is none, the source changed
         outcome = Outcome(task.job.name, time.monotonic() - start, f"{type(error).__name__}: {error}")
     if work is not None:
@@ -66,98 +65,21 @@ def perform(task: Task, root: Path, about: dict) -> Outcome:
     return outcome
 
 
-class Processes:
-    """Workers on this machine: one process per task, forked from a server that has imported everything.
-
-    A process that ends without an answer (killed, out of memory) takes nothing with it; its task is started again.
-    """
-
-    def __init__(self, count: int, root: Path, about: dict) -> None:
-        self.count, self.root = count, root
-        self.about = {**about, "environment": provenance.environment()}
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload([__name__, f"{__package__}.__main__"])
-        self.waiting: deque[tuple[Task, int]] = deque()
-        self.active: dict[int, tuple] = {}  # by sentinel: process, its end of the pipe, task, attempt
-
-    def submit(self, task: Task) -> None:
-        self.waiting.append((task, 1))
-
-    @property
-    def running(self) -> int:
-        return len(self.active)
-
-    def completed(self, timeout: float) -> list[tuple[Task, Outcome | None]]:
-        """Start what there is room for; return what ended, after at most `timeout` seconds. None stands for a
-        worker that was lost: its task is started again."""
-        while self.waiting and len(self.active) < self.count:
-            self._start(*self.waiting.popleft())
-        ended = []
-        for sentinel in wait(list(self.active), timeout):
-            process, answer, task, attempt = self.active.pop(sentinel)
-            process.join()
-            try:
-                ended.append((task, answer.recv()))
-                continue
-            except (EOFError, OSError):  # it ended without a word, or in the middle of one
-                pass
-            finally:
-                answer.close()
-            if attempt < ATTEMPTS:
-                self.waiting.appendleft((task, attempt + 1))
-                ended.append((task, None))
-            else:
-                error = f"its worker was lost {attempt} times (exit code {process.exitcode})"
-                ended.append((task, Outcome(task.job.name, 0.0, error)))
-        return ended
-
-    def _start(self, task: Task, attempt: int) -> None:
-        answer, question = self.context.Pipe(duplex=False)
-        process = self.context.Process(target=_child, args=(question, task, self.root, self.about), daemon=True)
-        process.start()
-        question.close()
-        self.active[process.sentinel] = (process, answer, task, attempt)
-
-    def close(self) -> None:
-        """Stop what still runs. A kernel whose process is gone ends by itself within a second."""
-        for process, *_ in self.active.values():
-            process.kill()
-        for process, *_ in self.active.values():
-            process.join()
-        self.active.clear()
-
-
-def _child(question, task: Task, root: Path, about: dict) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the sweep decides
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
-    question.send(perform(task, root, about))
-
-
-def _end_with(parent) -> None:
-    """A sweep that was killed shall leave nothing running."""
-    parent.join()
-    os._exit(1)
-
-
 class Cluster:
-    """The workers of a Dask cluster: one that runs already ("tcp://..."), or a "local" one of `count` workers.
+    """The workers of a Dask cluster: one that runs already ("tcp://..."), or one here, of `count` processes.
 
     Every worker must see the notebooks, the package and `root` under the same paths as this process. Dask starts
-    the tasks of a lost worker again on another one.
+    the tasks of a lost worker again on another one. `submit` takes tasks, `completed` hands back what became of them.
     """
 
-    def __init__(self, scheduler: str, count: int | None, root: Path, about: dict) -> None:
-        try:
-            import dask
-            from dask.distributed import Client, LocalCluster
-        except ImportError:
-            raise UsageError("--scheduler needs Dask: pip install 'l2d-companion[cluster]'") from None
-        self.root, self.about, self.cluster = root, {**about, "environment": None}, None
-        if scheduler == "local":
+    def __init__(self, scheduler: str, count: int, root: Path, about: dict) -> None:
+        self.root, self.about, self.cluster = root, about, None
+        if not scheduler:
             # A worker takes one task at a time, and none in advance that would be lost with it.
-            with dask.config.set({"distributed.scheduler.worker-saturation": 1.0}):
+            rules = {"worker-saturation": 1.0, "allowed-failures": ATTEMPTS - 1}
+            with dask.config.set({f"distributed.scheduler.{name}": value for name, value in rules.items()}):
                 options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
-                self.cluster = LocalCluster(n_workers=count, **options)
+                self.cluster = LocalCluster(n_workers=count, silence_logs=logging.CRITICAL, **options)
         try:
             self.client = Client(self.cluster or scheduler, timeout=CONNECT)
         except (OSError, ValueError) as error:
@@ -187,7 +109,10 @@ class Cluster:
         _, task = self.futures.pop(future.key)
         try:
             return [(task, future.result())]
-        except Exception as error:  # KilledWorker, a lost scheduler, a worker that lacks the package
+        except KilledWorker as error:
+            lost = f"its worker was lost {error.allowed_failures + 1} times"
+            return [(task, Outcome(task.job.name, 0.0, lost))]
+        except Exception as error:  # a lost scheduler, a worker that lacks the package
             first, *_ = str(error).splitlines() or [""]
             return [(task, Outcome(task.job.name, 0.0, f"{type(error).__name__}: {first}"))]
 

@@ -1,9 +1,11 @@
 """The runner keeps what finished, says what failed, and refuses what cannot work before it starts."""
 
 import csv
+import errno
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 import toy
 from l2d_utils import results
 from reproduce import badges, execute, notebooks, page, readme, runner
-from reproduce.__main__ import main
+from reproduce.command import main
 from reproduce.notebooks import UsageError
 
 FIGURE = """\
@@ -53,6 +55,7 @@ def test_plan_takes_names_numbers_and_values(book):
     ("arguments", "message"),
     [
         ({"wanted": ["07"]}, "unknown notebook '07'"),
+        ({"overrides": {"OUT": "/x"}}, "-p OUT"),
         ({"overrides": {"EPOCHS": 2}}, "unknown parameter 'EPOCHS'"),
         ({"overrides": {"RATE": "much"}}, "RATE = 0.5 takes a float"),
         ({"overrides": {"SEEDS": 3}}, "SEEDS"),
@@ -125,18 +128,34 @@ def test_a_run_goes_on_after_failures_and_reports_them(book, tmp_path, monkeypat
     assert executed.cells[-1].outputs[0].text == "0.25\n"
 
 
-@pytest.mark.parametrize("delay", [0.4, 1.0, 3.0])  # seconds: the kernel of the second notebook starts, or runs
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_an_interrupted_run_keeps_what_finished(book, tmp_path, name, delay):
-    folder = book(n00_good=toy.notebook("print(1)"), n01_slow=toy.notebook("import time\ntime.sleep(60)"))
-    command = [sys.executable, "-m", "reproduce", "run"]
-    command += ["--folder", str(folder), "--out", str(tmp_path / "runs")]
+def _started(folder, tmp_path, *more, environment=None):
+    """`python -m reproduce run` as a process that heeds Ctrl-C."""
+    command = [
+        sys.executable,
+        "-m",
+        "reproduce",
+        "run",
+        "--folder",
+        str(folder),
+        "--out",
+        str(tmp_path / "runs"),
+        *more,
+    ]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     # A job that a shell started in the background ignores SIGINT, and so would its children.
     heed = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
-    process = subprocess.Popen(command, cwd=notebooks.ROOT, preexec_fn=heed, **pipes)
+    return subprocess.Popen(command, cwd=notebooks.ROOT, preexec_fn=heed, env=environment, **pipes)
+
+
+# Two kernels at once: both of the others run. One: the kernel of the second notebook starts, or runs.
+@pytest.mark.parametrize(("kernels", "delay"), [("1", 0.3), ("1", 1.0), ("2", 2.0)])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_an_interrupted_run_keeps_what_finished(book, tmp_path, name, kernels, delay):
+    slow = toy.notebook("import time\ntime.sleep(60)")
+    folder = book(n00_good=toy.notebook("print(1)"), n01_slow=slow, n02_slow=slow)
+    process = _started(folder, tmp_path, "--kernels", kernels)
     seen = ""
-    while "[2/2]" not in seen:
+    while "[1/3]" not in seen:
         letter = process.stdout.read(1)
         assert letter, seen
         seen += letter
@@ -144,11 +163,134 @@ def test_an_interrupted_run_keeps_what_finished(book, tmp_path, name, delay):
     process.send_signal(getattr(signal, name))
     rest, _ = process.communicate(timeout=30)
     assert process.returncode == runner.EXIT_INTERRUPTED
-    assert "1 of 2 notebooks finished" in rest and "Traceback" not in rest
+    assert "1 of 3 notebooks finished" in rest and "Traceback" not in rest
     (run,) = (tmp_path / "runs").iterdir()
     assert json.loads((run / "provenance.json").read_text("utf-8"))["status"] == "interrupted"
     assert (run / "index.html").exists()
     assert [p.name for p in sorted((run / "notebooks").iterdir())] == ["00_good.html", "00_good.ipynb"]
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.6, 1.2])
+def test_ctrl_c_while_the_libraries_load_is_one_line(book, tmp_path, delay):
+    process = _started(book(n00_slow=toy.notebook("import time\ntime.sleep(60)")), tmp_path)
+    time.sleep(delay)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == runner.EXIT_INTERRUPTED
+    assert "interrupted" in said and "Traceback" not in said
+
+
+def test_two_at_once_are_bitwise_as_one_after_another(book, tmp_path):
+    numbers = "import numpy as np\nx = np.random.default_rng(0).normal(size=(300, 300))\nnp.linalg.svd(x)[1].sum()"
+    folder = book(**{f"n0{i}_toy": toy.notebook(FIGURE.replace("00_toy", f"0{i}_toy"), numbers) for i in range(3)})
+    made = []
+    for count in (1, 2):
+        run, code = runner.run(runner.plan(folder), tmp_path / f"runs{count}", count=count, say=lambda text: None)
+        assert code == 0
+        cells = [notebooks.read(p).cells[-1].outputs for p in sorted((run / "notebooks").glob("*.ipynb"))]
+        made.append({p.name: p.read_bytes() for p in (run / "figures").iterdir()} | {"cells": cells})
+    assert made[0] == made[1] and len(made[0]) == 7
+
+
+def test_the_longest_start_first_and_a_reader_of_others_starts_last(book, tmp_path):
+    order = "import time\nopen('../order', 'a').write(NAME)\ntime.sleep(0.2)"
+    names = {f"n0{i}_toy": toy.notebook(order, parameters=f"NAME = '{i}'\nOUT = '.'") for i in range(4)}
+    names["n00_toy"].cells[1].metadata["tags"].append(notebooks.READS_OTHERS)
+    folder = book(**names)
+    badges.record_times(folder.parent / "figures", {"00_toy": 100.0, "01_toy": 1.0, "02_toy": 3.0, "03_toy": 2.0})
+    run, code = runner.run(runner.plan(folder), tmp_path / "runs", count=1, say=lambda text: None)
+    assert code == 0 and (tmp_path / "order").read_text() == "2310"
+    record = json.loads((run / "provenance.json").read_text("utf-8"))
+    assert [row["name"] for row in record["notebooks_run"]] == sorted(name[1:] for name in names), "in reading order"
+
+
+def test_the_ledger_chapter_reads_what_the_others_make():
+    last = {p.stem[:2]: notebooks.reads_others(notebooks.read(p)) for p in notebooks.find(notebooks.BOOK)}
+    assert [number for number, reads in last.items() if reads] == ["10"]
+
+
+def test_a_kernel_imports_the_package_of_its_folder(tmp_path):
+    """A copy whose package is broken breaks, though the environment was installed for this one; a sound one runs."""
+    for name in ("l2d_utils", "reproduce"):
+        shutil.copytree(notebooks.ROOT / name, tmp_path / "a clone" / name)
+    root = tmp_path / "a clone"
+    (root / "notebooks").mkdir()
+    nbformat.write(
+        toy.notebook("from l2d_utils import losses\nprint(losses.__file__)"), root / "notebooks/00_toy.ipynb"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-m", "reproduce", "run"]
+    options = {"cwd": root, "env": environment, "capture_output": True, "text": True, "timeout": 120}
+    done = subprocess.run(command, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (executed,) = root.glob("runs/*/notebooks/00_toy.ipynb")
+    assert notebooks.read(executed).cells[-1].outputs[0].text == f"{root / 'l2d_utils' / 'losses.py'}\n"
+    with (root / "l2d_utils" / "losses.py").open("a") as file:
+        file.write("raise RuntimeError('the copy is broken')\n")
+    done = subprocess.run(command, **options)
+    assert done.returncode == runner.EXIT_FAILED and "RuntimeError: the copy is broken" in done.stdout
+
+
+def test_a_console_that_lacks_letters_stops_nothing(book, tmp_path):
+    nb = toy.notebook("raise ValueError('λ → ∞')")
+    environment = {**os.environ, "PYTHONIOENCODING": "iso-8859-1", "PYTHONUTF8": "0"}
+    said, _ = _started(book(n00_bad=nb), tmp_path, environment=environment).communicate(timeout=60)
+    assert "ValueError: ? ? ?" in said and "Traceback" not in said
+
+
+def test_a_table_that_cannot_be_read_is_its_notebooks_failure(book, tmp_path):
+    bad = "open(f'{OUT}/00_bad.csv', 'wb').write(b'caf\\xe9,1\\n')"
+    short = "open(f'{OUT}/01_short.csv', 'w').write('" + ",".join(results.TIDY) + "\\n01,x\\n')"
+    jobs = runner.plan(
+        book(n00_bad=toy.notebook(bad), n01_short=toy.notebook(short), n02_good=toy.notebook("print(1)"))
+    )
+    said = []
+    run, code = runner.run(jobs, tmp_path / "runs", say=said.append)
+    assert code == runner.EXIT_FAILED
+    errors = [row["error"] for row in json.loads((run / "provenance.json").read_text("utf-8"))["notebooks_run"]]
+    assert "00_bad.csv is no readable table: 'utf-8' codec" in errors[0]
+    assert "01_short.csv is no readable table: a row has more or fewer" in errors[1]
+    assert errors[2] == "" and "1 of 3 notebooks finished" in said[-1]
+    assert (run / "figures" / "00_bad.csv").exists() and (run / "index.html").exists()
+
+
+def test_a_full_disk_leaves_no_cut_notebook_and_the_next_one_runs(book, tmp_path, monkeypatch):
+    """The first notebook's file is cut as on a full disk, and so is the page; there is room again for the second."""
+    execute_notebook = runner.papermill.execute_notebook
+
+    def cut(path, target, **options):
+        execute_notebook(path, target, **options)
+        if path.stem == "00_big":
+            target.write_bytes(target.read_bytes()[:200])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    export = page.export
+    monkeypatch.setattr(runner.papermill, "execute_notebook", cut)
+    monkeypatch.setattr(page, "export", lambda target: _no_room() if target.stem == "01_small" else export(target))
+    folder = book(
+        n00_big=toy.notebook("print(1)"), n01_small=toy.notebook("print(2)"), n02_good=toy.notebook("print(3)")
+    )
+    said = []
+    run, code = runner.run(runner.plan(folder), tmp_path / "runs", say=said.append)
+    assert code == runner.EXIT_FAILED
+    names = sorted(p.name for p in (run / "notebooks").iterdir())
+    assert names == ["01_small.ipynb", "02_good.html", "02_good.ipynb"]
+    assert all(notebooks.read(p) for p in (run / "notebooks").glob("*.ipynb"))
+    assert any("OSError: [Errno 28] No space left" in line for line in said)
+    assert any("01_small.html could not be written" in line for line in said)
+    assert (run / "provenance.json").exists()
+
+
+def _no_room(*args):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_run_whose_record_cannot_be_written_goes_on(book, tmp_path, monkeypatch):
+    monkeypatch.setattr(runner.page, "write_index", _no_room)
+    said = []
+    _, code = runner.run(runner.plan(book(n00_toy=toy.notebook("print(1)"))), tmp_path / "runs", say=said.append)
+    assert code == runner.EXIT_FAILED
+    assert any("could not be written: [Errno 28]" in line for line in said) and "1 of 1 notebooks" in said[-1]
 
 
 def test_wrong_use_is_one_line_and_an_exit_code(book, tmp_path, capsys):
@@ -246,15 +388,10 @@ def _readme_root(tmp_path):
 def test_readme_parts_are_generated_from_tables(tmp_path, monkeypatch):
     monkeypatch.delenv("L2D_OUT", raising=False)
     root = _readme_root(tmp_path)
-    records = [{"seed": s, "method": "mild", "metric": "loss", "value": v} for s, v in ((0, 0.1), (1, 0.2))]
-    results.save_table(results.tidy(records), "06_loss", root / "figures")
     badges.record_times(root / "figures", {"00_toy": 42.0})
-    text = (
-        "typed <!-- generated:number 06_loss.csv method=mild metric=loss .2f -->0<!-- /generated --> typed\n"
-        "<!-- generated:chapters --><!-- /generated -->\n<!-- generated:clone --><!-- /generated -->"
-    )
+    text = "typed\n<!-- generated:chapters --><!-- /generated -->\n<!-- generated:clone --><!-- /generated -->"
     new = readme.render(text, root)
-    assert ".2f -->0.15<!-- /generated --> typed" in new
+    assert new.startswith("typed\n<!-- generated:chapters -->\n")
     assert "| 00 | [Toy](notebooks/00_toy.ipynb) | Does it run? | about 40 s | [Colab](https" in new
     assert "git clone https://" in new
     assert readme.render(new, root) == new
@@ -267,14 +404,10 @@ def test_a_chapter_that_the_map_lacks_is_an_error(tmp_path):
         readme.render("<!-- generated:chapters --><!-- /generated -->", root)
 
 
-@pytest.mark.parametrize(
-    "part", ["nonsense", "number 06_loss.csv method=none", "number 06_loss.csv colour=red", "number none.csv"]
-)
-def test_readme_parts_that_cannot_be_made_are_errors(tmp_path, monkeypatch, part):
-    monkeypatch.delenv("L2D_OUT", raising=False)
+@pytest.mark.parametrize("part", ["nonsense", "chapters now", "ledger"])
+def test_readme_parts_that_cannot_be_made_are_errors(tmp_path, part):
     root = _readme_root(tmp_path)
-    results.save_table(results.tidy([{"value": 1}]), "06_loss", root / "figures")
-    with pytest.raises((UsageError, OSError)):
+    with pytest.raises(UsageError):
         readme.render(f"<!-- generated:{part} --><!-- /generated -->", root)
 
 

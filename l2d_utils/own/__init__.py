@@ -7,35 +7,23 @@ to the best single agent unless a router beats it beyond noise. The reported fig
 in that: the table's own hold-out, or outer folds.  [ours]
 """
 
-from l2d_utils.own.advice import Advice, advise, features
-from l2d_utils.own.choosing import METHODS, Choice, choose, grouped_folds
-from l2d_utils.own.command import main
-from l2d_utils.own.delivery import SNIPPET, AgentRouter, load, save
-from l2d_utils.own.dollars import LADDER, PriceCurve, price_curve
-from l2d_utils.own.report import card, frontier_figure, gains_figure, short, tests_table, write
-from l2d_utils.own.soundness import soundness_study
+from importlib import import_module
+from typing import Any
 
-__all__ = [
-    "LADDER",
-    "METHODS",
-    "SNIPPET",
-    "Advice",
-    "AgentRouter",
-    "Choice",
-    "PriceCurve",
-    "advise",
-    "card",
-    "choose",
-    "features",
-    "frontier_figure",
-    "gains_figure",
-    "grouped_folds",
-    "load",
-    "main",
-    "price_curve",
-    "save",
-    "short",
-    "soundness_study",
-    "tests_table",
-    "write",
-]
+_MODULES = {
+    "advice": ("Advice", "advise", "features"),
+    "choosing": ("Choice", "Trial", "candidates", "choose", "grouped_folds"),
+    "command": ("main",),
+    "delivery": ("SNIPPET", "AgentRouter", "load", "save"),
+    "dollars": ("LADDER", "PriceCurve", "price_curve"),
+    "report": ("card", "frontier_figure", "gains_figure", "short", "tests_table", "write"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    # each name brings its module on first use: who loads a router to answer requests does not wait for the chooser
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)

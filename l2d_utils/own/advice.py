@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from l2d_utils import plots, text
-from l2d_utils.own import intake
+from l2d_utils import text
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
 from l2d_utils.data import DataError
-from l2d_utils.own.intake import Case, Oddity
+from l2d_utils.methods import label
 from l2d_utils.metrics import Interval, best_single, deferral_loss, deferral_ratios, interval, routed_costs
-from l2d_utils.own.choosing import CHOOSE_ROWS, EVERY, METHODS, MIN_USEFUL, Choice, choose, fitted_router, grouped_folds
+from l2d_utils.own.choosing import CHOOSE_ROWS, EVERY, MIN_USEFUL, Choice, choose, fitted_router, grouped_folds
+from l2d_utils.own.intake import Case, filled
+from l2d_utils.own.suspicions import Oddity
 
 
 def features(case: Case) -> NDArray:
@@ -59,15 +60,14 @@ class Advice:
         """What to do, in a sentence or two."""
         agent = self.case.agents[int(np.bincount(self.single).argmax())]
         if self.choice.method == "best_single":
-            label = plots.method_label(self.choice.candidate)
             return (
                 f"Send everything to {agent}. No router beat it on the development rows beyond noise "
-                f"(the nearest was {label}), so the safe choice is the simple one."
+                f"(the nearest was {label(self.choice.candidate)}), so the safe choice is the simple one."
             )
         low, high = self.gain.low, self.gain.high
         proof = "On held-out rows it saves" if low > 0 else "On held-out rows the difference is within noise:"
         return (
-            f"Use the router ({plots.method_label(self.choice.method)}). {proof} {self.gain.mean:.4f} errors per "
+            f"Use the router ({label(self.choice.method)}). {proof} {self.gain.mean:.4f} errors per "
             f"prompt against always asking {agent} (95 % interval {low:.4f} to {high:.4f}, {len(self.rows):,} prompts)."
         )
 
@@ -110,7 +110,7 @@ def advise(
     case: Case,
     price_weight: float = 0.0,
     *,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     folds: int = 5,
     inner: int = 3,
     every: int = EVERY,
@@ -142,35 +142,33 @@ def advise(
     case = _without_useless(case, price_weight)
     settings = {"methods": methods, "every": every, "folds": inner, "random_state": random_state}
     splits, outer = held_out(case, folds, random_state)
-    parts = [_test_once(case, X, dev, test, price_weight, settings) for dev, test in splits]
-    choice = parts[0]["choice"]
+    parts = [_test(case, X, dev, test, price_weight, settings) for dev, test in splits]
+    choice = parts[0].choice
     if len(splits) > 1:
-        everything = np.arange(len(X))
-        costs = _costs(case, everything, price_weight)
+        costs = _costs(case, np.arange(len(X)), price_weight)
         choice = choose(X, costs, group=case.group, trusted=case.complete, **settings)
-    joined = {key: np.concatenate([p[key] for p in parts]) for key in ("rows", "routes", "single", "costs")}
-    return Advice(case, price_weight, choice, outer, **joined, tests=_tests(parts))
+    rows, costs = (np.concatenate([getattr(p, name) for p in parts]) for name in ("rows", "costs"))
+    routes, single = (np.concatenate([p.routes[name] for p in parts]) for name in ("chosen router", "best_single"))
+    return Advice(case, price_weight, choice, outer, rows, routes, single, costs, _tests(parts, costs, single))
 
 
 def _without_useless(case: Case, price_weight: float) -> Case:
     """The case without agents that are hardly ever below the largest cost: no loss can learn when to use them."""
-    costs = _costs(case, np.arange(len(case.errors)), price_weight)
+    costs = _costs(case, np.arange(len(case.scores)), price_weight)
     useful = np.flatnonzero((costs.max() - costs > 0).sum(axis=0) >= max(MIN_USEFUL, 0.002 * len(costs)))
     if len(useful) == len(case.agents) or len(useful) < 2:
         return case
     lost = [a for k, a in enumerate(case.agents) if k not in useful]
     note = Oddity(f"agents that are (nearly) never any use: {', '.join(map(repr, lost))}", len(lost), "left out")
-    return replace(
-        case, errors=case.errors[:, useful], dollars=None if case.dollars is None else case.dollars[:, useful],
-        agents=tuple(case.agents[k] for k in useful), oddities=(*case.oddities, note),
-    )  # fmt: skip
+    dollars = None if case.dollars is None else case.dollars[:, useful]
+    agents = tuple(case.agents[k] for k in useful)
+    return replace(case, scores=case.scores[:, useful], dollars=dollars, agents=agents, oddities=(*case.oddities, note))
 
 
 def _costs(case: Case, dev: NDArray, price_weight: float) -> NDArray[np.float64]:
     """Costs (n, K): gaps filled, and dollars counted, by the development rows."""
-    scores = 1.0 - intake.filled(case.errors, dev)
     unit = None if case.dollars is None else default_dollar_unit(case.dollars[dev])
-    return costs_from_scores(scores, case.dollars, price_weight=price_weight, dollar_unit=unit)
+    return costs_from_scores(filled(case.scores, dev), case.dollars, price_weight=price_weight, dollar_unit=unit)
 
 
 def held_out(case: Case, folds: int, random_state: int) -> tuple[list[tuple[NDArray, NDArray]], str]:
@@ -179,43 +177,44 @@ def held_out(case: Case, folds: int, random_state: int) -> tuple[list[tuple[NDAr
         parts, how = [case.test], "the table's own hold-out"
     else:
         fold = grouped_folds(case.group, folds, random_state)
-        one = len(case.errors) > CHOOSE_ROWS
+        one = len(case.scores) > CHOOSE_ROWS
         parts = [fold == k for k in range(1 if one else folds)]
         how = f"one part in {folds}, drawn at random" if one else f"{folds} outer folds"
     return [(np.flatnonzero(~part), np.flatnonzero(part & case.complete)) for part in parts], how
 
 
-def _test_once(
-    case: Case, X: NDArray, dev: NDArray, test: NDArray, price_weight: float, settings: dict[str, Any]
-) -> dict[str, Any]:
+class _Part(NamedTuple):
+    """One choice and its held-out rows (m,): their costs (m, K), and routes (m,) by method and control."""
+
+    choice: Choice
+    rows: NDArray[np.int64]
+    costs: NDArray[np.float64]
+    routes: dict[str, NDArray[np.int64]]
+
+
+def _test(case: Case, X: NDArray, dev: NDArray, test: NDArray, price_weight: float, settings: dict[str, Any]) -> _Part:
     costs = _costs(case, dev, price_weight)
-    known = case.complete
-    choice = choose(X[dev], costs[dev], group=case.group[dev], trusted=known[dev], **settings)
+    choice = choose(X[dev], costs[dev], group=case.group[dev], trusted=case.complete[dev], **settings)
     routes = {
         "chosen router": choice.router.predict(X[test]),
         choice.candidate: choice.candidate_router.predict(X[test]),
     }
     if len(dev) <= CHOOSE_ROWS:  # the losers only inform: on large tables they are not fitted again
-        for method, (params, moved) in choice.settings.items():
+        for method, trial in choice.settings.items():
             if method not in routes:
-                fitted = fitted_router(method, params, X[dev], costs[dev], np.arange(len(dev))).with_offsets(moved)
-                routes[method] = fitted.predict(X[test])
+                routes[method] = fitted_router(trial, X[dev], costs[dev], np.arange(len(dev))).predict(X[test])
     routes["best_single"] = np.full(len(test), best_single(costs[dev]))
     routes["oracle"] = costs[test].argmin(axis=1)
-    return {
-        "choice": choice, "rows": test, "costs": costs[test], "by_method": routes,
-        "routes": routes["chosen router"], "single": routes["best_single"],
-    }  # fmt: skip
+    return _Part(choice, test, costs[test], routes)
 
 
-def _tests(parts: list[dict[str, Any]]) -> pd.DataFrame:
+def _tests(parts: list[_Part], costs: NDArray, single: NDArray) -> pd.DataFrame:
     """Held-out loss and gain over the best single agent: the chosen router, all methods, controls."""
-    costs, single = (np.concatenate([p[key] for p in parts]) for key in ("costs", "single"))
     alone = routed_costs(costs, single)
     rows = []
-    for name in parts[0]["by_method"]:
-        if all(name in p["by_method"] for p in parts):
-            routes = np.concatenate([p["by_method"][name] for p in parts])
+    for name in parts[0].routes:
+        if all(name in p.routes for p in parts):
+            routes = np.concatenate([p.routes[name] for p in parts])
             rows.append((name, deferral_loss(costs, routes), *interval(alone - routed_costs(costs, routes))))
     rows.append(("random", costs.mean(), *interval(alone - costs.mean(axis=1))))
     return pd.DataFrame(rows, columns=["method", "loss", "mean", "low", "high"])

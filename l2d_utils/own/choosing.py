@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,18 +14,18 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.dummy import DummyRegressor
 from sklearn.exceptions import ConvergenceWarning
 
-from l2d_utils import tuning
+from l2d_utils import choose as tuner
+from l2d_utils import methods as table
+from l2d_utils.data import Split
 from l2d_utils.metrics import best_single
 from l2d_utils.routers import PlugInRouter
 from l2d_utils.rules import route
+from l2d_utils.studies.compare import Problem
 
-#: Candidates: the simple peers, both papers' losses, and each with offsets.
-METHODS = (
-    *("plug_in", "knn", "two_stage", "mild", "dr_cpe_joint", "margin_dr_cpe"),
-    *("plug_in_offsets", "two_stage_offsets", "mild_offsets", "margin_dr_cpe_offsets"),
-)
-#: Every sixth setting of `tuning.grid`: three per method.
+#: Every sixth setting of a method: three each.
 EVERY = 6
+#: Gradient tolerance of the fits.
+TOL = 1e-4
 #: Rows drawn for choosing; the chosen setting is then fitted on all. From as many rows on, features are float32.
 CHOOSE_ROWS = 20_000
 #: Rows that a nearest-neighbour router keeps: more would not answer within 5 ms.
@@ -34,12 +34,22 @@ KNN_ROWS = 5_000
 MIN_USEFUL = 10
 
 
+class Trial(NamedTuple):
+    """A method with a setting and offsets (K,), and its cross-validated gain over the best single agent, in errors per
+    row, with the gain's standard error."""
+
+    method: str
+    gain: float
+    error: float
+    setting: dict[str, Any]
+    offsets: NDArray[np.float64]
+
+
 class Choice(NamedTuple):
     """What cross-validation on the development rows chose.
 
     `method` ("best_single" if no router beat it beyond noise) and its fitted `router`; `candidate`: the router with
-    the smallest validation loss, chosen or not; `trials`: one row per method; `settings`: method → (parameters,
-    offsets).
+    the smallest validation loss, chosen or not; `trials`: one row per method; `settings`: the best trial of each.
     """
 
     method: str
@@ -47,7 +57,13 @@ class Choice(NamedTuple):
     candidate: str
     candidate_router: BaseEstimator
     trials: pd.DataFrame
-    settings: dict[str, tuple[dict[str, Any], NDArray[np.float64]]]
+    settings: dict[str, Trial]
+
+
+def candidates() -> list[str]:
+    """Methods of the table that stand in "own" and can be trained on features and costs alone."""
+    found = [table.find(key) for key in table.standing_in(table.OWN)]
+    return [m.key for m in found if (m.make or m.base) and not m.needs]
 
 
 def grouped_folds(group: ArrayLike, n_folds: int, random_state: int) -> NDArray[np.int64]:
@@ -63,7 +79,7 @@ def choose(
     *,
     group: ArrayLike | None = None,
     trusted: ArrayLike | None = None,
-    methods: Sequence[str] = METHODS,
+    methods: Sequence[str] | None = None,
     every: int = EVERY,
     folds: int = 3,
     random_state: int = 0,
@@ -77,7 +93,7 @@ def choose(
         X: (n, d). costs: (n, K).
         group: (n,) rows that must not be separated by a fold. trusted: (n,) bool, rows whose costs were all observed;
             only they are validated on.
-        methods, every: as in `tuning.tune`.
+        methods: by default all `candidates`. every: as in `methods.settings`.
     """
     X, costs = np.asarray(X), np.asarray(costs, dtype=np.float64)
     n = len(X)
@@ -88,76 +104,97 @@ def choose(
     fold = grouped_folds(group[sample], folds, random_state)
     judged = trusted[sample]
     held, single = costs[sample][judged], best_single(costs)
-    alone = held[:, single]
+    methods = candidates() if methods is None else methods
     if ((costs.max() - costs[sample] > 0).sum(axis=0) < MIN_USEFUL).any():
         methods = ()  # an agent that is never any good: there is nothing to choose between
 
-    best: dict[str, tuple] = {}
-    tried = 0
-    for method, params, scores in _trials(methods, every, X[sample], costs[sample], fold):
-        tried += 1
-        offsets, loss = np.zeros(costs.shape[1]), None
-        if method in tuning.WITH_OFFSETS:
-            offsets, loss = tuning.shrunken_offsets(scores[judged], held)
-        gain = alone - held[np.arange(len(held)), route(scores[judged], offsets)]
-        # the loss of shrunken offsets is cross-validated; their gains row by row are not, and only give the spread
-        mean = gain.mean() if loss is None else alone.mean() - loss
-        if method not in best or mean > best[method][0]:
-            best[method] = (mean, gain.std(ddof=1) / np.sqrt(len(gain)), params, offsets)
+    rows = np.flatnonzero(judged)
+    problem = Problem(X[sample], costs[sample], Split(np.arange(len(sample)), rows, rows[:0]))
+    tried, best = 0, {}
+    for method, settings, scores in _scored(methods, every, problem, fold):
+        trials = [_trial(method, s, x[judged], problem, single) for s, x in zip(settings, scores, strict=True)]
+        best[method.key] = tuner.choose(settings, trials, lambda trial: -trial.gain).best
+        tried += len(trials)
 
+    alone = held[:, single].mean()
     constant = PlugInRouter(regressor=DummyRegressor()).fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
     limit = stats.norm.ppf(1 - 0.05 / max(tried, 1))
-    rows = [("best_single", "", alone.mean(), 0.0, 0.0)]
-    rows += [(m, _words(p), alone.mean() - g, g, g - limit * e) for m, (g, e, p, _) in best.items()]
+    rows = [("best_single", "", alone, 0.0, 0.0)]
+    rows += [(m, _words(t.setting), alone - t.gain, t.gain, t.gain - limit * t.error) for m, t in best.items()]
     trials = pd.DataFrame(rows, columns=["method", "setting", "validation_loss", "gain", "gain_at_least"])
     if not best:
         return Choice("best_single", constant, "best_single", constant, trials, {})
-    candidate = max(best, key=lambda m: best[m][0])
-    mean, error, params, offsets = best[candidate]
-    router = fitted_router(candidate, params, X, costs, sample).with_offsets(offsets)
-    chosen = ("best_single", constant) if mean - limit * error <= 0 else (candidate, router)
-    settings = {m: (params, offsets) for m, (_, _, params, offsets) in best.items()}
-    return Choice(*chosen, candidate, router, trials, settings)
+    leader = max(best.values(), key=lambda trial: trial.gain)
+    router = fitted_router(leader, X, costs, sample)
+    chosen = (leader.method, router) if leader.gain - limit * leader.error > 0 else ("best_single", constant)
+    return Choice(*chosen, leader.method, router, trials, best)
 
 
-def _trials(
-    methods: Sequence[str], every: int, X: NDArray, costs: NDArray, fold: NDArray
-) -> Iterator[tuple[str, dict[str, Any], NDArray]]:
-    """(method, params, cross-validated scores (n, K)); a method with offsets shares the scores of its base."""
-    for base in dict.fromkeys(tuning.WITH_OFFSETS.get(m, m) for m in methods):
-        users = [m for m in methods if tuning.WITH_OFFSETS.get(m, m) == base]
-        for params in tuning.candidates(base, every)[1]:
-            if base == "knn" and params["regressor"].n_neighbors > min(KNN_ROWS, len(X)) // 3:
-                continue
-            scores = cross_validated(base, params, X, costs, fold)
-            for user in users:
-                yield user, params, scores
+def _scored(
+    methods: Sequence[str], every: int, problem: Problem, fold: NDArray
+) -> Iterator[tuple[table.Method, list[dict[str, Any]], list[NDArray]]]:
+    """(method, settings, cross-validated scores (n, K) of each); a moved router shares the scores of its base."""
+    wanted = [_trainable(key) for key in methods]
+    for base in dict.fromkeys(method.base or method.key for method in wanted):
+        settings = table.settings(table.find(base), every)
+        settings = [s for s in settings if s.get("regressor__n_neighbors", 0) <= min(KNN_ROWS, len(fold)) // 3]
+        scores = [cross_validated(base, setting, problem.X, problem.costs, fold) for setting in settings]
+        for method in wanted:
+            if settings and base in (method.key, method.base):
+                yield method, settings, scores
 
 
-def cross_validated(method: str, params: dict[str, Any], X: NDArray, costs: NDArray, fold: NDArray) -> NDArray:
-    """Scores (n, K), each from a fit that never saw the row's fold."""
+def _trainable(key: str) -> table.Method:
+    method = table.find(key)
+    if not (method.make or method.base):
+        raise ValueError(f"{key!r} is no router that is trained on features and costs")
+    if method.needs:
+        raise ValueError(f"{key!r} needs {method.needs[0]} to be trained, which a table of one's own does not bring")
+    return method
+
+
+def _trial(method: table.Method, setting: dict[str, Any], scores: NDArray, problem: Problem, single: int) -> Trial:
+    held = problem.costs[problem.split.validation]
+    alone = held[:, single]
+    moved = method.offsets(scores, held, problem) if method.offsets else None
+    offsets = np.zeros(held.shape[1]) if moved is None else moved.offsets
+    gain = alone - held[np.arange(len(held)), route(scores, offsets)]
+    # the loss of shrunken offsets is cross-validated; their gains row by row are not, and only give the spread
+    mean = gain.mean() if moved is None else alone.mean() - moved.chosen_by
+    return Trial(method.key, mean, gain.std(ddof=1) / np.sqrt(len(gain)), setting, offsets)
+
+
+def cross_validated(method: str, setting: Mapping[str, Any], X: NDArray, costs: NDArray, fold: NDArray) -> NDArray:
+    """Scores (n, K) of a trained method, each from a fit that never saw the row's fold."""
     scores = np.empty(costs.shape)
     for k in np.unique(fold):
         train = np.flatnonzero(fold != k)
-        fitted = fitted_router(method, params, X[train], costs[train], np.arange(len(train)))
+        fitted = fit(method, setting, X[train], costs[train], np.arange(len(train)))
         scores[fold == k] = fitted.decision_function(X[fold == k])
     return scores
 
 
-def fitted_router(method: str, params: dict[str, Any], X: NDArray, costs: NDArray, sample: NDArray) -> BaseEstimator:
-    estimator, _ = tuning.candidates(tuning.WITH_OFFSETS.get(method, method))
-    if method == "knn":
+def fitted_router(trial: Trial, X: NDArray, costs: NDArray, sample: NDArray) -> BaseEstimator:
+    """The router of a trial, fitted on all rows and moved by its offsets."""
+    return fit(table.find(trial.method).base or trial.method, trial.setting, X, costs, sample).with_offsets(
+        trial.offsets
+    )
+
+
+def fit(method: str, setting: Mapping[str, Any], X: NDArray, costs: NDArray, sample: NDArray) -> BaseEstimator:
+    """A trained method with a setting; one that keeps its training rows gets the first `KNN_ROWS` of the sample."""
+    estimator = clone(table.find(method).make())
+    solver = {"tol": TOL} if "tol" in estimator.get_params() else {}
+    if "regressor__n_neighbors" in setting:
         X, costs = X[sample[:KNN_ROWS]], costs[sample[:KNN_ROWS]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # validation judges what came out
-        return clone(estimator).set_params(**params).fit(X, costs)
+        return estimator.set_params(**solver, **setting).fit(X, costs)
 
 
-def _words(params: dict[str, Any]) -> str:
-    """Parameters in a few words: "gamma 0.35, ridge 1"."""
-    parts = [f"{name} {value:g}" for name, value in (params.get("loss_params") or {}).items()]
-    if "regressor" in params:
-        parts.append(f"{params['regressor'].n_neighbors} neighbours")
-    if "l2" in params:
-        parts.append(f"ridge {params['l2']:.2g}")
-    return ", ".join(parts)
+def _words(setting: Mapping[str, Any]) -> str:
+    """A setting in a few words: "gamma 0.35, ridge 1"."""
+    values = tuner.numbers(setting)
+    ridge = [f"ridge {values.pop('l2'):.2g}"] if "l2" in values else []
+    words = [f"{v:g} neighbours" if name.endswith("n_neighbors") else f"{name} {v:g}" for name, v in values.items()]
+    return ", ".join(words + ridge)

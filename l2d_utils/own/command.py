@@ -35,7 +35,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
         if options.folds < 2:
             raise ValueError(f"--folds must be at least 2; found {options.folds}")
         case = intake.read(options.table)
-        print(f"{case.name}: {len(case.errors):,} rows, {len(case.agents)} agents")
+        print(f"{case.name}: {len(case.scores):,} rows, {len(case.agents)} agents")
         for oddity in case.oddities:
             print(f"  odd: {oddity.found} ({oddity.count}): {oddity.done}")
         X = features(case)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
-from l2d_utils import results, routers, text
+from l2d_utils import results, saving, text
 
 #: What a saved router embeds prompts with.
 EMBEDDING = "wordllama l2_supercat 256"
@@ -49,7 +49,7 @@ class AgentRouter:
 def save(router: AgentRouter, folder: str | Path) -> None:
     """Write router.npz and router.json (agents, and what embeds a prompt) into an existing folder; no pickle."""
     folder = Path(folder)
-    routers.save(router.router, folder / "router.npz")
+    saving.save(router.router, folder / "router.npz")
     embedding = {"name": EMBEDDING, "sha256": text.CHECKSUMS} if router.embeds else None
     content = json.dumps({"agents": router.agents, "embedding": embedding}, indent=1, ensure_ascii=False)
     results.write_atomically(folder / "router.json", lambda path: path.write_text(content + "\n", encoding="utf-8"))
@@ -69,7 +69,7 @@ def load(folder: str | Path) -> AgentRouter:
         raise ValueError(f"{path} is damaged: {error}") from None
     if embedding is not None and embedding != {"name": EMBEDDING, "sha256": text.CHECKSUMS}:
         raise ValueError(f"{path}: the router was trained on the embedding {embedding}; here it is {EMBEDDING}")
-    router = routers.load(Path(folder) / "router.npz")
+    router = saving.load(Path(folder) / "router.npz")
     if len(agents) != router.n_agents_:
         raise ValueError(f"{path} names {len(agents)} agents, and the router knows {router.n_agents_}")
     return AgentRouter(router, agents, embedding is not None)

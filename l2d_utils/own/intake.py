@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from numbers import Real
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from l2d_utils.data import DataError, RoutingTable, load_routing, read_table
+from l2d_utils.own.suspicions import Oddity, suspicions
 from l2d_utils.validate import check_matrix, check_same_rows
 
 #: Cells of a csv that are read as missing.
@@ -32,26 +32,18 @@ MIN_ROWS = 40
 MOST_WRONG, MOST_MISSING = 0.05, 0.5
 
 
-class Oddity(NamedTuple):
-    """`found`: what is odd; `count`: of how many cells, rows or agents; `done`: what was done about it."""
-
-    found: str
-    count: int
-    done: str
-
-
 @dataclass(frozen=True, eq=False)
 class Case:
     """A checked routing problem of n inputs and K agents.
 
-    errors : float64 (n, K), 1 − score, NaN where an agent's score is missing;  dollars : (n, K) per request, or None;
+    scores : float64 (n, K) in [0, 1], NaN where one is missing;  dollars : (n, K) per request, or None;
     features : (n, d), or None where the prompts are to be embedded;  task : str (n,) or None;  test : bool (n,), or
     None where the table brings no hold-out;  group : int64 (n,), equal for equal prompts.
     """
 
     prompts: list[str]
     features: NDArray | None
-    errors: NDArray[np.float64]
+    scores: NDArray[np.float64]
     dollars: NDArray[np.float64] | None
     agents: tuple[str, ...]
     task: NDArray | None
@@ -65,7 +57,7 @@ class Case:
     @property
     def complete(self) -> NDArray[np.bool_]:
         """Rows with a score from every agent, (n,): the only ones that count in a reported figure."""
-        return ~np.isnan(self.errors).any(axis=1)
+        return ~np.isnan(self.scores).any(axis=1)
 
     def report(self) -> pd.DataFrame:
         """The oddities as a table; one row says so if there are none."""
@@ -91,15 +83,13 @@ def read(table: str | Path | pd.DataFrame) -> Case:
         DataError: one line that names the table, the column and what was found. FileNotFoundError.
     """
     if isinstance(table, pd.DataFrame):
-        return _from_frame(table, "table", f"{len(table):,} rows of a data frame", "")
+        return _case(table, "table", f"{len(table):,} rows of a data frame")
     path = Path(table or "paretobandit").expanduser()
     if path.suffix.lower() not in (".csv", ".parquet"):
         if path.is_file():
-            raise DataError(
-                f"{path}: a table in .csv or .parquet is expected; found a file that ends in {path.suffix!r}"
-            )
+            raise DataError(f"{path}: a table in .csv or .parquet is expected; its name ends in {path.suffix!r}")
         known = load_routing(str(table or "paretobandit"))
-        return _from_frame(as_frame(known), known.name, known.source, known.sha256)
+        return _case(as_frame(known), known.name, known.source, known.sha256)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a routing table in .csv or .parquet is expected there")
     try:
@@ -108,19 +98,16 @@ def read(table: str | Path | pd.DataFrame) -> Case:
         raise DataError(" ".join(str(error).split())) from None
     except (OSError, ValueError, TypeError, OverflowError, NotImplementedError) as error:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
-    return _from_frame(frame, path.stem, f"{len(frame):,} rows of {path.name}", "")
+    return _case(frame, path.stem, f"{len(frame):,} rows of {path.name}")
 
 
 def as_frame(table: RoutingTable) -> pd.DataFrame:
     """A loaded table with the columns that `read` takes."""
-    frame = pd.DataFrame({"prompt": table.prompts})
-    for column, values in (("task", table.task), ("split", table.split)):
-        if values is not None:
-            frame[column] = values
+    columns: dict[str, Any] = {"prompt": table.prompts, "task": table.task, "split": table.split}
     for prefix, values in (("score", table.scores), ("cost", table.dollars)):
         if values is not None:
-            frame[[f"{prefix}/{agent}" for agent in table.agents]] = values
-    return frame
+            columns |= {f"{prefix}/{agent}": values[:, k] for k, agent in enumerate(table.agents)}
+    return pd.DataFrame({name: values for name, values in columns.items() if values is not None})
 
 
 def from_arrays(
@@ -140,25 +127,19 @@ def from_arrays(
     features, costs = check_matrix("features", features), np.asarray(costs)
     if costs.ndim != 2:
         raise ValueError(f"costs must have shape (n, K); found shape {costs.shape}")
-    outside = [
-        cost for cost in costs.ravel().tolist() if isinstance(cost, Real) and not (cost != cost or 0 <= cost <= 1)
-    ]
-    if outside:
-        raise ValueError(
-            f"costs must lie in [0, 1] (or be NaN); found {outside[0]}: divide by the largest possible cost"
-        )
-    columns = {"features": features, "costs": costs}
-    columns |= {key: np.asarray(value) for key, value in (("task", task), ("test", test)) if value is not None}
-    check_same_rows(**columns)
+    costs = np.column_stack([pd.to_numeric(pd.Series(c), errors="coerce") for c in costs.T]).astype(np.float64)
+    outside = costs[(costs < 0) | (costs > 1)]
+    if len(outside):
+        raise ValueError(f"costs must lie in [0, 1] or be NaN; found {outside[0]}: divide by the largest possible cost")
+    more = {key: np.asarray(value) for key, value in (("task", task), ("test", test)) if value is not None}
+    check_same_rows(features=features, costs=costs, **more)
     agents = [f"agent {k}" for k in range(1, costs.shape[1] + 1)] if agents is None else [str(a) for a in agents]
     if len(agents) != costs.shape[1]:
         raise ValueError(f"agents must name {costs.shape[1]} columns of costs; found {len(agents)} names")
-    frame = pd.DataFrame({f"score/{agent}": 1 - _numbers(pd.Series(costs[:, k])) for k, agent in enumerate(agents)})
-    if task is not None:
-        frame["task"] = columns["task"]
+    frame = pd.DataFrame(1 - costs, columns=[f"score/{agent}" for agent in agents]).assign(**more)
     if test is not None:
-        frame["split"] = np.where(columns["test"].astype(bool), "test", "train")
-    return _from_frame(frame, name, f"{len(features):,} rows of features and costs", "", features)
+        frame["split"] = np.where(frame.pop("test").astype(bool), "test", "train")
+    return _case(frame, name, f"{len(features):,} rows of features and costs", features=features)
 
 
 def from_labels(features: ArrayLike, labels: ArrayLike, truth: ArrayLike, **more) -> Case:
@@ -177,90 +158,201 @@ def from_labels(features: ArrayLike, labels: ArrayLike, truth: ArrayLike, **more
 # checks and repairs
 
 
-def _from_frame(frame: pd.DataFrame, name: str, source: str, sha256: str, features: NDArray | None = None) -> Case:
-    notes: list[Oddity] = []
-    frame = _columns(frame, name)
-    frame = _scores_from_labels(frame, name)
-    agents = [c.removeprefix("score/") for c in frame.columns if c.startswith("score/")]
-    if len(agents) < 2 or "" in agents:
-        raise DataError(
-            f"{name}: at least two columns 'score/<agent>' are needed (or 'truth' and two 'label/<agent>'); "
-            f"found {list(frame.columns)[:8]}"
+class _Table:
+    """A data frame under inspection: what is odd is noted and counted, what cannot be repaired is refused."""
+
+    def __init__(self, frame: pd.DataFrame, name: str):
+        self.name = name
+        self.notes: list[Oddity] = []
+        if not len(frame):
+            self.refuse("the table has no rows")
+        columns = [str(c).strip() for c in frame.columns]
+        if doubled := sorted({c for c in columns if columns.count(c) > 1}):
+            self.refuse(f"the column {doubled[0]!r} stands there more than once")
+        self.frame = frame.set_axis(columns, axis=1).reset_index(drop=True)
+
+    def refuse(self, why: str) -> NoReturn:
+        raise DataError(f"{self.name}: {why}")
+
+    def note(self, found: str, count: int, done: str) -> None:
+        if count:
+            self.notes.append(Oddity(found, int(count), done))
+
+    def named(self, prefix: str) -> list[str]:
+        """What stands behind the prefix in the columns that have it."""
+        return [c.removeprefix(prefix) for c in self.frame.columns if c.startswith(prefix)]
+
+    def agents(self) -> list[str]:
+        """The agents, after columns label/<agent> became score/<agent>: 1 where the label is the truth, else 0."""
+        labels = self.named("label/")
+        if labels and not self.named("score/"):
+            if "truth" not in self.frame:
+                self.refuse(f"columns {['label/' + a for a in labels[:3]]} are labels, and a column 'truth' is needed")
+            truth, given = _label_text(self.frame["truth"]), {a: _label_text(self.frame[f"label/{a}"]) for a in labels}
+            right = {f"score/{a}": v.eq(truth).astype(float).mask(v.isna() | truth.isna()) for a, v in given.items()}
+            self.frame = pd.concat([self.frame, pd.DataFrame(right)], axis=1)
+        agents, found = self.named("score/"), list(self.frame.columns)[:8]
+        if len(agents) < 2 or "" in agents:
+            self.refuse("at least two columns 'score/<agent>' are needed (or 'truth' and two 'label/<agent>'); "
+                        f"found {found}")  # fmt: skip
+        return agents
+
+    def features(self) -> NDArray[np.float64] | None:
+        if not (columns := [f"feature/{name}" for name in self.named("feature/")]):
+            return None
+        values = np.column_stack([_numbers(self.frame[c]) for c in columns])
+        if np.isnan(values).any():
+            row, column = np.argwhere(np.isnan(values))[0]
+            self.refuse(f"column {columns[column]!r}, row {row}: a finite number is expected")
+        return values
+
+    def score(self, agent: str) -> NDArray[np.float64]:
+        column = self.frame[f"score/{agent}"]
+        values = _numbers(column)
+        self.note(
+            f"cells of 'score/{agent}' that are no finite number", _words_among(column, values), "taken as missing"
         )
-    if features is None:
-        features = _features(frame, name)
-    if features is None and "prompt" not in frame.columns:
-        raise DataError(
-            f"{name}: a column 'prompt' (or 'feature/<name>' columns) is needed; found {list(frame.columns)[:8]}"
-        )
-    scores = np.column_stack([_score(frame[f"score/{a}"], a, name, notes) for a in agents])
-    dollars = _dollars(frame, agents, name, notes)
-    prompts, has_prompt = _prompts(frame, features is not None, notes)
+        rounding = ((values < 0) & (values >= -1e-6)) | ((values > 1) & (values <= 1 + 1e-6))
+        np.clip(values, 0, 1, out=values, where=rounding)
+        outside = (values < 0) | (values > 1)
+        if outside.sum() > MOST_WRONG * max(1, np.isfinite(values).sum()):
+            self.refuse(
+                f"column 'score/{agent}' runs from {np.nanmin(values):g} to {np.nanmax(values):g}, and {outside.sum()} "
+                "scores lie outside [0, 1]: divide by the largest possible score, or turn losses round"
+            )
+        self.note(f"scores of {agent!r} outside [0, 1]", outside.sum(), "taken as missing")
+        values[outside] = np.nan
+        return values
+
+    def dollars(self, agents: list[str]) -> NDArray[np.float64] | None:
+        priced = self.named("cost/")
+        if strangers := [a for a in priced if a not in agents]:
+            self.note(f"costs of {strangers[0]!r}, who has no scores", len(strangers), "columns ignored")
+        if len(strangers) == len(priced):
+            return None
+        if unpriced := [a for a in agents if a not in priced]:
+            self.refuse(f"{unpriced[0]!r} has scores but no costs, unlike others; give cost/<agent> for all or none")
+        dollars = np.column_stack([self.price(agent) for agent in agents])
+        if not dollars.any():
+            self.note("every cost is 0", len(agents), "costs ignored")
+            return None
+        return dollars
+
+    def price(self, agent: str) -> NDArray[np.float64]:
+        values = _numbers(self.frame[f"cost/{agent}"])
+        negative = values < 0
+        if negative.sum() > MOST_WRONG * len(values):
+            self.refuse(f"column 'cost/{agent}' holds {negative.sum()} negative prices, down to {values.min():g}")
+        values[negative] = np.nan
+        absent = np.isnan(values)
+        if absent.all():
+            self.refuse(f"column 'cost/{agent}' holds no price at all")
+        self.note(f"missing or negative costs of {agent!r}", absent.sum(), "filled with the agent's mean cost")
+        values[absent] = np.nanmean(values)
+        return values
+
+    def prompts(self, optional: bool) -> tuple[list[str], NDArray[np.bool_]]:
+        """(prompts, which rows have one); with features at hand a missing prompt costs nothing."""
+        everywhere = np.ones(len(self.frame), dtype=bool)
+        if "prompt" not in self.frame:
+            if not optional:
+                found = list(self.frame.columns)[:8]
+                self.refuse(f"a column 'prompt' (or 'feature/<name>' columns) is needed; found {found}")
+            return [""] * len(self.frame), everywhere
+        cells = self.frame["prompt"].to_numpy(dtype=object)
+        prompts = [c if isinstance(c, str) else _as_text(c) for c in cells]
+        turned = sum(not isinstance(c, str) and p != "" for c, p in zip(cells, prompts, strict=True))
+        self.note("prompts that are no text", turned, "turned into text")
+        whole = [p if p.isascii() else p.encode("utf-8", "replace").decode() for p in prompts]
+        broken = sum(a != b for a, b in zip(prompts, whole, strict=True))
+        self.note("prompts with broken characters", broken, "those characters became '?'")
+        if optional:
+            return whole, everywhere
+        there = np.fromiter((bool(p) and not p.isspace() for p in whole), dtype=bool, count=len(whole))
+        self.note("rows without a prompt", (~there).sum(), "rows left out")
+        return whole, there
+
+    def texts(self, column: str, empty: str, rows: NDArray | slice = slice(None)) -> NDArray:
+        cells = self.frame[column].to_numpy(dtype=object)[rows]
+        values = np.array([c.strip() if isinstance(c, str) else _as_text(c) for c in cells])
+        self.note(f"rows without a {column}", (values == "").sum(), f"named {empty!r}")
+        return np.where(values == "", empty, values) if (values == "").any() else values
+
+    def task(self, keep: NDArray) -> NDArray | None:
+        if "task" not in self.frame:
+            return None
+        task = self.texts("task", "(no task)", keep)
+        if (different := len(set(task.tolist()))) > max(2, len(task) // 4):
+            self.note("tasks are nearly all different", different, "column 'task' ignored")
+            return None
+        return task
+
+    def held_out(self) -> NDArray[np.bool_] | None:
+        if "split" not in self.frame:
+            return None
+        split = pd.Series(self.texts("split", "train")).str.lower()
+        test = split.isin(HELD_OUT).to_numpy()
+        if not test.any() or test.all():
+            found = ", ".join(repr(s) for s in split.unique()[:4])
+            self.note(f"the split ({found}) does not hold out a part as 'test'", len(split), "split ignored")
+            return None
+        return test
+
+    def without_leaks(self, keep: NDArray, test: NDArray | None, group: NDArray) -> NDArray[np.bool_]:
+        """`keep` without the rows outside the test part whose prompt also stands inside it."""
+        if test is not None:
+            leaked = keep & ~test & np.isin(group, group[keep & test])
+            self.note("prompts of the test part that also stand outside it", leaked.sum(), "left out there")
+            keep = keep & ~leaked
+        repeats = keep.sum() - _distinct(group[keep])
+        self.note("repeated prompts", repeats, "kept; equal prompts never fall into two folds")
+        return keep
+
+
+def _case(frame: pd.DataFrame, name: str, source: str, sha256: str = "", features: NDArray | None = None) -> Case:
+    table = _Table(frame, name)
+    agents = table.agents()
+    features = table.features() if features is None else features
+    prompts, usable = table.prompts(optional=features is not None)
+    scores = np.column_stack([table.score(a) for a in agents])
+    dollars = table.dollars(agents)
 
     # agents that hardly any row knows, then rows that nobody can use
     seen = np.isfinite(scores).mean(axis=0)
     for agent, share in zip(agents, seen, strict=True):
         if share < 1 - MOST_MISSING:
-            notes.append(Oddity(f"agent {agent!r} has a usable score on {share:.0%} of the rows", 1, "agent left out"))
-    kept = np.flatnonzero(seen >= 1 - MOST_MISSING)
-    if len(kept) < 2:
-        raise DataError(f"{name}: fewer than two agents have a usable score on at least half of the rows")
-    agents, scores = tuple(agents[k] for k in kept), scores[:, kept]
-    dollars = None if dollars is None else dollars[:, kept]
+            table.note(f"agent {agent!r} has a usable score on {share:.0%} of the rows", 1, "agent left out")
+    known = np.flatnonzero(seen >= 1 - MOST_MISSING)
+    if len(known) < 2:
+        table.refuse("fewer than two agents have a usable score on at least half of the rows")
+    agents, scores = tuple(agents[k] for k in known), scores[:, known]
+    dollars = None if dollars is None else dollars[:, known]
     scored = np.isfinite(scores).any(axis=1)
-    if lost := int((has_prompt & ~scored).sum()):
-        notes.append(Oddity("rows without a score from any agent", lost, "rows left out"))
-    test, group = _held_out(frame, notes), _groups(prompts)
-    keep = _without_leaks(has_prompt & scored, test, group, notes)
+    table.note("rows without a score from any agent", (usable & ~scored).sum(), "rows left out")
+    test, group = table.held_out(), _groups(prompts)
+    keep = table.without_leaks(usable & scored, test, group)
     if not keep.all():
-        prompts = [p for p, k in zip(prompts, keep, strict=True) if k]
+        prompts = [p for p, kept in zip(prompts, keep, strict=True) if kept]
         scores, group = scores[keep], group[keep]
         features, dollars, test = (None if a is None else a[keep] for a in (features, dollars, test))
-    task = _task(frame, keep, notes)
+    task = table.task(keep)
 
-    absent = np.isnan(scores)
-    complete = int((~absent.any(axis=1)).sum())
-    if complete < MIN_ROWS:
-        raise DataError(
-            f"{name}: {complete} of {len(scores)} usable rows have a score from every agent; {MIN_ROWS} are needed"
-        )
+    complete = np.isfinite(scores).all(axis=1)
+    if complete.sum() < MIN_ROWS:
+        found = f"{complete.sum()} of {len(scores)} usable rows have a score from every agent"
+        table.refuse(f"{found}; {MIN_ROWS} are needed")
     if (different := _distinct(group)) < MIN_ROWS // 2:
-        raise DataError(f"{name}: {different} different prompts are too few; {MIN_ROWS // 2} are needed")
-    if absent.any():
-        done = f"filled for training; the {len(scores) - complete} rows are left out of every reported figure"
-        notes.append(Oddity("missing scores", int(absent.sum()), done))
-    if test is not None:
-        sizes = int((test & ~absent.any(axis=1)).sum()), int((~test).sum())
-        if min(sizes) < MIN_ROWS // 2:
-            what = f"the split leaves {min(sizes)} rows with all scores on one side"
-            notes.append(Oddity(what, len(test), "split ignored, folds drawn"))
-            test = None
-    notes += _suspicions(scores, agents, None if task is None else pd.factorize(task)[0], test)
+        table.refuse(f"{different} different prompts are too few; {MIN_ROWS // 2} are needed")
+    done = f"filled for training; the {(~complete).sum()} rows are left out of every reported figure"
+    table.note("missing scores", np.isnan(scores).sum(), done)
+    if test is not None and (fewest := min((test & complete).sum(), (~test).sum())) < MIN_ROWS // 2:
+        what = f"the split leaves {fewest} rows with all scores on one side"
+        table.note(what, len(test), "split ignored, folds drawn")
+        test = None
+    odd = suspicions(scores, agents, None if task is None else pd.factorize(task)[0], test)
     return Case(
-        prompts, features, 1.0 - scores, dollars, agents, task, test, group, tuple(notes), name, source, sha256
-    )  # fmt: skip
-
-
-def _columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    if not len(frame):
-        raise DataError(f"{name}: the table has no rows")
-    columns = [str(c).strip() for c in frame.columns]
-    if doubled := sorted({c for c in columns if columns.count(c) > 1}):
-        raise DataError(f"{name}: the column {doubled[0]!r} stands there more than once")
-    return frame.set_axis(columns, axis=1).reset_index(drop=True)
-
-
-def _scores_from_labels(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Columns label/<agent> become score/<agent>: 1 where the label is the truth, 0 elsewhere, NaN without a label."""
-    labels = [c for c in frame.columns if c.startswith("label/")]
-    if not labels or any(c.startswith("score/") for c in frame.columns):
-        return frame
-    if "truth" not in frame.columns:
-        raise DataError(f"{name}: columns {labels[:3]} are labels, and a column 'truth' is needed to judge them")
-    truth = _label_text(frame["truth"])
-    right = {c.replace("label/", "score/", 1): _label_text(frame[c]) for c in labels}
-    scores = {c: v.eq(truth).astype(float).mask(v.isna() | truth.isna()) for c, v in right.items()}
-    return pd.concat([frame, pd.DataFrame(scores)], axis=1)
+        prompts, features, scores, dollars, agents, task, test, group, (*table.notes, *odd), name, source, sha256
+    )
 
 
 def _label_text(column: pd.Series) -> pd.Series:
@@ -292,131 +384,11 @@ def _words_among(column: pd.Series, values: NDArray) -> int:
     return sum(_as_text(cell).strip() not in EMPTY for cell in column[np.isnan(values)].to_numpy(dtype=object))
 
 
-def _score(column: pd.Series, agent: str, name: str, notes: list[Oddity]) -> NDArray[np.float64]:
-    values = _numbers(column)
-    if words := _words_among(column, values):
-        notes.append(Oddity(f"cells of 'score/{agent}' that are no finite number", words, "taken as missing"))
-    rounding = ((values < 0) & (values >= -1e-6)) | ((values > 1) & (values <= 1 + 1e-6))
-    np.clip(values, 0, 1, out=values, where=rounding)
-    outside = (values < 0) | (values > 1)
-    if outside.sum() > MOST_WRONG * max(1, np.isfinite(values).sum()):
-        raise DataError(
-            f"{name}: column 'score/{agent}' runs from {np.nanmin(values):g} to {np.nanmax(values):g}, and "
-            f"{outside.sum()} scores lie outside [0, 1]: divide by the largest possible score, or turn losses round"
-        )
-    if outside.any():
-        notes.append(Oddity(f"scores of {agent!r} outside [0, 1]", int(outside.sum()), "taken as missing"))
-        values[outside] = np.nan
-    return values
-
-
-def _dollars(frame: pd.DataFrame, agents: list[str], name: str, notes: list[Oddity]) -> NDArray[np.float64] | None:
-    priced = [c.removeprefix("cost/") for c in frame.columns if c.startswith("cost/")]
-    if strangers := [a for a in priced if a not in agents]:
-        notes.append(Oddity(f"costs of {strangers[0]!r}, who has no scores", len(strangers), "columns ignored"))
-    if len(strangers) == len(priced):
-        return None
-    if unpriced := [a for a in agents if a not in priced]:
-        raise DataError(
-            f"{name}: {unpriced[0]!r} has scores but no costs, unlike others; give cost/<agent> for all or none"
-        )
-    columns = []
-    for agent in agents:
-        values = _numbers(frame[f"cost/{agent}"])
-        negative = values < 0
-        if negative.sum() > MOST_WRONG * len(values):
-            raise DataError(
-                f"{name}: column 'cost/{agent}' holds {negative.sum()} negative prices, down to {values.min():g}"
-            )
-        values[negative] = np.nan
-        if np.isnan(values).all():
-            raise DataError(f"{name}: column 'cost/{agent}' holds no price at all")
-        if absent := int(np.isnan(values).sum()):
-            notes.append(Oddity(f"missing or negative costs of {agent!r}", absent, "filled with the agent's mean cost"))
-            values[np.isnan(values)] = np.nanmean(values)
-        columns.append(values)
-    dollars = np.column_stack(columns)
-    if not dollars.any():
-        notes.append(Oddity("every cost is 0", len(agents), "costs ignored"))
-        return None
-    return dollars
-
-
-def _prompts(frame: pd.DataFrame, optional: bool, notes: list[Oddity]) -> tuple[list[str], NDArray[np.bool_]]:
-    """(prompts, which rows have one); with features at hand a missing prompt costs nothing."""
-    if "prompt" not in frame.columns:
-        return [""] * len(frame), np.ones(len(frame), dtype=bool)
-    cells = frame["prompt"].to_numpy(dtype=object)
-    prompts = [c if isinstance(c, str) else _as_text(c) for c in cells]
-    if turned := sum(not isinstance(c, str) and p != "" for c, p in zip(cells, prompts, strict=True)):
-        notes.append(Oddity("prompts that are no text", turned, "turned into text"))
-    broken = [i for i, p in enumerate(prompts) if not p.isascii() and not _encodes(p)]
-    for i in broken:
-        prompts[i] = prompts[i].encode("utf-8", "replace").decode()
-    if broken:
-        notes.append(Oddity("prompts with broken characters", len(broken), "those characters became '?'"))
-    there = np.fromiter((bool(p) and not p.isspace() for p in prompts), dtype=bool, count=len(prompts))
-    if optional:
-        return prompts, np.ones(len(prompts), dtype=bool)
-    if not there.all():
-        notes.append(Oddity("rows without a prompt", int((~there).sum()), "rows left out"))
-    return prompts, there
-
-
 def _as_text(cell: object) -> str:
     if isinstance(cell, bytes):
         return cell.decode("utf-8", "replace")
     missing = cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)
     return "" if missing else str(cell)
-
-
-def _encodes(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _features(frame: pd.DataFrame, name: str) -> NDArray | None:
-    columns = [c for c in frame.columns if c.startswith("feature/")]
-    if not columns:
-        return None
-    values = np.column_stack([_numbers(frame[c]) for c in columns])
-    if np.isnan(values).any():
-        row, column = np.argwhere(np.isnan(values))[0]
-        raise DataError(f"{name}: column {columns[column]!r}, row {row}: a finite number is expected")
-    return values
-
-
-def _texts(frame: pd.DataFrame, column: str, empty: str, notes: list[Oddity]) -> NDArray:
-    values = np.array([c.strip() if isinstance(c, str) else _as_text(c) for c in frame[column].to_numpy(dtype=object)])
-    if absent := int((values == "").sum()):
-        notes.append(Oddity(f"rows without a {column}", absent, f"named {empty!r}"))
-        values = np.where(values == "", empty, values)
-    return values
-
-
-def _task(frame: pd.DataFrame, keep: NDArray, notes: list[Oddity]) -> NDArray | None:
-    if "task" not in frame.columns:
-        return None
-    task = _texts(frame[keep], "task", "(no task)", notes)
-    if (different := len(set(task.tolist()))) > max(2, len(task) // 4):
-        notes.append(Oddity("tasks are nearly all different", different, "column 'task' ignored"))
-        return None
-    return task
-
-
-def _held_out(frame: pd.DataFrame, notes: list[Oddity]) -> NDArray[np.bool_] | None:
-    if "split" not in frame.columns:
-        return None
-    split = pd.Series(_texts(frame, "split", "train", notes)).str.lower()
-    test = split.isin(HELD_OUT).to_numpy()
-    if not test.any() or test.all():
-        found = ", ".join(repr(s) for s in split.unique()[:4])
-        notes.append(Oddity(f"the split ({found}) does not hold out a part as 'test'", len(frame), "split ignored"))
-        return None
-    return test
 
 
 def _groups(prompts: list[str]) -> NDArray[np.int64]:
@@ -431,148 +403,22 @@ def _distinct(codes: NDArray) -> int:
     return int(np.count_nonzero(np.bincount(codes)))
 
 
-def _without_leaks(keep: NDArray, test: NDArray | None, group: NDArray, notes: list[Oddity]) -> NDArray[np.bool_]:
-    """`keep` without the rows outside the test part whose prompt also stands inside it."""
-    repeats = int(keep.sum()) - _distinct(group[keep])
-    if test is not None:
-        leaked = keep & ~test & np.isin(group, group[keep & test])
-        if leaked.any():
-            notes.append(
-                Oddity("prompts of the test part that also stand outside it", int(leaked.sum()), "left out there")
-            )
-            keep = keep & ~leaked
-            repeats = int(keep.sum()) - _distinct(group[keep])
-    if repeats:
-        notes.append(Oddity("repeated prompts", repeats, "kept; equal prompts never fall into two folds"))
-    return keep
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# suspicions: things that are only reported
-
-
-def _suspicions(scores: NDArray, agents: tuple[str, ...], task: NDArray | None, test: NDArray | None) -> list[Oddity]:
-    notes = []
-    spread = np.nanmax(scores, axis=0) - np.nanmin(scores, axis=0)
-    for k in np.flatnonzero(spread == 0):
-        value = np.nanmax(scores[:, k])
-        notes.append(
-            Oddity(f"agent {agents[k]!r} scores {value:g} on every row", 1, "kept; nothing tells its rows apart")
-        )
-    twins = [(i, j) for i in range(len(agents)) for j in range(i) if spread[i] and _same(scores[:, i], scores[:, j])]
-    notes += [
-        Oddity(f"agents {agents[j]!r} and {agents[i]!r} have equal scores on every row", 2, "kept") for i, j in twins
-    ]
-    for k in shuffled_agents(scores, task):
-        what = f"scores of {agents[k]!r} have nothing to do with the other agents' on the same rows"
-        notes.append(Oddity(what, 1, "kept; were its rows shuffled or joined wrongly?"))
-    for block, rows, order in swapped_columns(scores, task, test):
-        swap = ", ".join(f"{agents[i]!r} like {agents[j]!r}" for i, j in enumerate(order) if i != j)
-        notes.append(
-            Oddity(f"in {block} the agents seem to have changed places: {swap}", rows, "kept; look at those rows")
-        )
-    return notes
-
-
-def _same(a: NDArray, b: NDArray) -> bool:
-    return bool(np.array_equal(a, b, equal_nan=True))
-
-
-def shuffled_agents(scores: ArrayLike, task: ArrayLike | None = None) -> list[int]:
-    """Agents whose rows look shuffled against the others'.  [ours]
-
-    Prompts are easy or hard for everybody, so an agent's score goes with the mean of the others', and with the task.
-    Agents are named that show neither link (both within chance) while another agent shows one beyond doubt.
-
-    Args:
-        scores: (n, K), NaN where missing. task: (n,) or None.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    centred = np.nan_to_num(scores - np.nanmean(scores, axis=0))
-    total = centred.sum(axis=1)
-    # squared correlations times n: about chi-square with 1 degree of freedom where there is no link
-    with np.errstate(invalid="ignore", divide="ignore"):
-        links = []
-        for column in centred.T:
-            rest = total - column
-            links.append(len(column) * (column @ rest) ** 2 / ((column @ column) * (rest @ rest)))
-        z = np.sqrt(np.nan_to_num(links))
-    if task is not None:
-        codes = pd.factorize(np.asarray(task))[0]
-        z = np.maximum(z, [_between(column, codes) for column in centred.T])
-    varies = np.nanmax(scores, axis=0) > np.nanmin(scores, axis=0)
-    return [int(k) for k in np.flatnonzero(varies & (z < 2.5))] if (z > 6).any() else []
-
-
-def _between(column: NDArray, codes: NDArray) -> float:
-    """How far the variation between tasks exceeds chance, in standard deviations of its null distribution."""
-    counts = np.bincount(codes)
-    if len(counts) < 2 or not column.any():
-        return 0.0
-    between = (np.bincount(codes, weights=column) ** 2 / counts).sum() / column.var()
-    return float((between - (len(counts) - 1)) / np.sqrt(2 * (len(counts) - 1)))
-
-
-def swapped_columns(
-    scores: ArrayLike, task: ArrayLike | None = None, test: ArrayLike | None = None, blocks: int = 10
-) -> list[tuple[str, int, NDArray[np.int64]]]:
-    """Stretches of rows in which the agents' columns seem to have changed places, as after a careless join.  [ours]
-
-    In every tenth of the rows, and in the test part, each agent's mean is compared with what every agent scores on
-    such tasks elsewhere. A stretch is named when the agents' own values miss by far more than chance while another
-    order of the agents fits.
-
-    Returns:
-        (name of the stretch, number of rows, order (K,): agent k behaves like agent order[k]) per stretch.
-    """
-    scores = np.asarray(scores, dtype=np.float64)
-    n, n_agents = scores.shape
-    codes = np.zeros(n, dtype=np.int64) if task is None else pd.factorize(np.asarray(task))[0]
-    stretches = [(f"rows {b[0]} to {b[-1]}", b) for b in np.array_split(np.arange(n), blocks) if len(b) >= 30]
-    if test is not None:
-        stretches.append(("the test part", np.flatnonzero(np.asarray(test))))
-    there, values = np.isfinite(scores), np.nan_to_num(scores)
-    sums = np.column_stack([np.bincount(codes, weights=v) for v in values.T])
-    counts = np.column_stack([np.bincount(codes, weights=v) for v in there.T.astype(float)])
-    noise = np.nanvar(scores, axis=0) + 1e-6
-    found = []
-    for name, rows in stretches:
-        size = codes.max() + 1
-        inside = np.column_stack([np.bincount(codes[rows], weights=v, minlength=size) for v in values[rows].T])
-        weight = np.column_stack(
-            [np.bincount(codes[rows], weights=v, minlength=size) for v in there[rows].T.astype(float)]
-        )
-        with np.errstate(invalid="ignore", divide="ignore"):
-            elsewhere = (sums - inside) / (counts - weight)
-        usable = np.isfinite(elsewhere).all(axis=1) & (weight > 0).all(axis=1)
-        if weight[usable].sum() < 30 * n_agents:
-            continue
-        own, many = inside[usable] / weight[usable], weight[usable] / noise
-        # misfit[k, j]: agent k of this stretch against agent j elsewhere, over tasks; about chi-square if they agree
-        misfit = np.einsum("tkj,tk->kj", (own[:, :, None] - elsewhere[usable][:, None, :]) ** 2, many)
-        order = linear_sum_assignment(misfit)[1]
-        kept, moved, free = np.trace(misfit), misfit[np.arange(n_agents), order].sum(), usable.sum() * n_agents
-        if kept > 25 + 6 * n_agents + 4 * free and moved < min(2 * free, kept / 5):
-            found.append((name, len(rows), order))
-    return found
-
-
 # ---------------------------------------------------------------------------------------------------------------
 # filling
 
 
-def filled(errors: ArrayLike, rows: ArrayLike) -> NDArray[np.float64]:
-    """Errors (n, K) with every NaN replaced by a guess from the given rows (indices or mask).  [ours]
+def filled(scores: ArrayLike, rows: ArrayLike) -> NDArray[np.float64]:
+    """Scores (n, K) with every NaN replaced by a guess from the given rows (indices or mask).  [ours]
 
-    The guess is the agent's mean plus how much harder than usual the row was for the agents that did answer it, within
-    [0, 1]: a plain mean would make the absent agent look best on every hard row.
+    The guess is the agent's mean plus how much easier than usual the row was for the agents that did answer it, within
+    [0, 1]: a plain mean would make the absent agent look best on every hard row. An agent without any score on those
+    rows is taken to fail.
     """
-    errors = np.asarray(errors, dtype=np.float64)
-    absent = np.isnan(errors)
+    scores = np.asarray(scores, dtype=np.float64)
+    absent = np.isnan(scores)
     if not absent.any():
-        return errors
-    known = errors[rows]
-    unknown = np.isnan(known).all(axis=0)
-    mean = np.nanmean(np.where(unknown, 1.0, known), axis=0)
-    harder = np.nan_to_num((errors - mean).sum(axis=1, where=~absent) / np.maximum(1, (~absent).sum(axis=1)))
-    return np.where(absent, np.clip(mean + harder[:, None], 0.0, 1.0), errors)
+        return scores
+    known = scores[rows]
+    mean = np.nanmean(np.where(np.isnan(known).all(axis=0), 0.0, known), axis=0)
+    easier = np.nan_to_num((scores - mean).sum(axis=1, where=~absent) / np.maximum(1, (~absent).sum(axis=1)))
+    return np.where(absent, np.clip(mean + easier[:, None], 0.0, 1.0), scores)

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, StrictUndefined
+from markupsafe import Markup
 
-from l2d_utils import plots, results
+from l2d_utils import results
 from l2d_utils.escape import prompt_html, safe
+from l2d_utils.methods import label
 from l2d_utils.metrics import Interval, deferral_ratios
 from l2d_utils.own.advice import Advice
 from l2d_utils.own.delivery import EMBEDDING, SNIPPET, AgentRouter, save
@@ -24,7 +27,7 @@ def tests_table(advice: Advice) -> pd.DataFrame:
     validation = advice.choice.trials.set_index("method")["validation_loss"]
     table = advice.tests.sort_values("loss", kind="stable")
     return pd.DataFrame({
-        "method": [plots.method_label(m) for m in table["method"]],
+        "method": [label(m) for m in table["method"]],
         "validation loss": [f"{validation[m]:.4f}" if m in validation else "" for m in table["method"]],
         "held-out loss": [f"{x:.4f}" for x in table["loss"]],
         "saved per prompt [95 %]": [_signed(Interval(*r)) for r in table[["mean", "low", "high"]].to_numpy()],
@@ -32,67 +35,41 @@ def tests_table(advice: Advice) -> pd.DataFrame:
 
 
 def card(advice: Advice, curve: PriceCurve | None = None) -> str:
-    """The model card: Markdown with HTML tables, every number taken from `advice`, every foreign text escaped."""
+    """The model card, Markdown with HTML tables: `card.md.j2`, filled from `advice`. Whatever the template shows goes
+    through `escape.safe`, tables through `escape.prompt_html`: no text of the table is taken for markup."""
     case, choice = advice.case, advice.choice
-    agents = ", ".join(safe(a) for a in case.agents)
-    n_dev = int((~case.test).sum()) if case.test is not None else len(case.errors)
-    spread = pd.DataFrame(
-        [(a, f"{1 - np.nanmean(case.errors[:, k]):.3f}",
-          "" if case.dollars is None else f"{1000 * case.dollars[:, k].mean():.4g}",
-          f"{deferral_ratios(advice.routes, len(case.agents))[k]:.1%}") for k, a in enumerate(case.agents)],
-        columns=["agent", "mean score", "dollars per 1,000", "share of held-out prompts"],
-    )  # fmt: skip
+    spread = pd.DataFrame({
+        "agent": case.agents,
+        "mean score": [f"{x:.3f}" for x in np.nanmean(case.scores, axis=0)],
+        "dollars per 1,000": "" if case.dollars is None else [f"{1000 * x:.4g}" for x in case.dollars.mean(axis=0)],
+        "share of held-out prompts": [f"{x:.1%}" for x in deferral_ratios(advice.routes, len(case.agents))],
+    })  # fmt: skip
     tasks = advice.tasks().head(20)
     tasks["share"], tasks["gain"] = [f"{x:.0%}" for x in tasks["share"]], [f"{x:+.4f}" for x in tasks["gain"]]
-    setting = choice.trials.set_index("method").loc[choice.method, "setting"]
-    inputs = "features of the table" if case.features is not None else f"prompts, embedded by {EMBEDDING} (static)"
-    lines = [
-        f"# Router card: {safe(case.name)}", "",
-        f"**{safe(advice.verdict())}**", "",
-        "## What it is", "",
-        f"- Routes each input to one of {len(case.agents)} agents: {agents}.",
-        f"- Method: {safe(plots.method_label(choice.method))}" + (f" ({safe(setting)})." if setting else "."),
-        f"- Input: {inputs}.",
-        f"- Costs in errors: 1 − score + {advice.price_weight:g} × dollars / unit"
-        + (", the unit being the mean price of the dearest agent." if case.dollars is not None else " (no prices)."),
-        "", "## Data", "",
-        f"- {safe(case.source)}; {len(case.errors):,} rows used.",
-        f"- Developed on {n_dev:,} rows; reported on {len(advice.rows):,} held-out rows ({advice.outer}).",
-        "- What was odd, and what was done:", "",
-        prompt_html(case.report(), longest=400), "",
-        "## Result on held-out rows", "",
-        f"Saved against the best single agent, in errors per prompt: {_signed(advice.gain)} (95 % interval). "
-        "Settings and method were chosen on other rows.", "",
-        prompt_html(tests_table(advice)), "",
-    ]  # fmt: skip
-    if curve is not None:
-        lines += [
-            "## Dollars at equal accuracy", "",
-            f"A plug-in router, arranged on development rows to be as accurate as {safe(curve.agent)} (within noise), "
-            f"saves "
-            f"{_signed(curve.saved, 3)} dollars per 1,000 held-out requests ({curve.share:.1%} of that agent's bill); "
-            f"its accuracy differs by {_signed(curve.lead)} from the agent's.", "",
-        ]  # fmt: skip
-    lines += [
-        "## Who is asked", "", prompt_html(spread), "",
-        prompt_html(tasks), "",
-        "## Where it goes wrong", "",
-        "Held-out inputs on which most was lost against the best agent of each (text is shown as text):", "",
-        prompt_html(advice.worst()), "",
-        "## Limits", "",
-        "- It knows prompts like those of the table; for others, or after an agent changes, measure again.",
-        "- The intervals speak of the draw of held-out prompts, not of a changed world.",
-        "- Scores are taken as given: if a judge model gave them, the router learned to please the judge.",
-        "- The embedding averages word vectors: word order, and languages that it hardly knows, are lost on it.", "",
-        "## Use", "", "```python", SNIPPET.strip(), "```", "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+    tables = {"tests": tests_table(advice), "agents": spread, "tasks": tasks, "worst": advice.worst()}
+    ours = {"embedding": EMBEDDING, "outer": advice.outer, "snippet": SNIPPET.strip()}
+    page = Environment(finalize=_shown, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+    page.filters["signed"] = lambda x, digits=4: Markup(_signed(x, digits))
+    return page.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")).render(
+        advice=advice, case=case, curve=curve, method=label(choice.method),
+        setting=choice.trials.set_index("method").loc[choice.method, "setting"],
+        developed=len(case.scores) if case.test is None else int((~case.test).sum()),
+        odd=Markup(prompt_html(case.report(), longest=400)),
+        **{name: Markup(prompt_html(table)) for name, table in tables.items()},
+        **{name: Markup(text) for name, text in ours.items()},
+    )  # fmt: skip
+
+
+def _shown(value: object) -> object:
+    """What the template shows: as it is only what was marked, everything else as text."""
+    return value if isinstance(value, Markup) else safe(value)
 
 
 def frontier_figure(curve: PriceCurve, advice: Advice):
     """Held-out score against dollars: the plug-in router at every price, the delivered router, every agent alone."""
-    case, rows = advice.case, advice.rows
-    here = {key: values.mean() for key, values in bought(1.0 - case.errors, case.dollars, rows, advice.routes).items()}
+    from l2d_utils import plots  # Matplotlib is not needed before a figure is
+
+    here = bought(advice.case.scores, advice.case.dollars, advice.rows, advice.routes).mean()
     line = curve.points.assign(method="plug-in, re-priced")
     chosen = pd.DataFrame([{"method": f"the chosen router, w = {advice.price_weight:g}", **here}])
     return plots.frontier(
@@ -103,6 +80,8 @@ def frontier_figure(curve: PriceCurve, advice: Advice):
 
 def gains_figure(advice: Advice):
     """Held-out gain over the best single agent: the chosen router, every candidate, controls."""
+    from l2d_utils import plots
+
     shown = advice.tests[~advice.tests["method"].isin(["oracle", "random", "best_single"])]
     return plots.intervals(
         shown, "errors saved per prompt against the best single agent", better="higher",

@@ -78,7 +78,7 @@ def tune(
     Args:
         keys: methods of the table that are trained or moved.
         every, ridge_factor: as in `methods.settings`.
-        ridge: one ridge strength for every setting, to see what a method does when it is *not* tuned.
+        ridge: one strength for every setting (times ridge_factor), to see what a method does when it is *not* tuned.
         solver: parameters of the estimators that have them: tol, warm_start, random_state.
 
     Returns:
@@ -93,7 +93,7 @@ def tune(
         users = [method for method in wanted if base in (method.key, method.base)]
         settings, fitted = fit_method(table.find(base), problem, every, ridge_factor, ridge, solver)
         for method in users:
-            tuned[method.key] = _choose(method, settings, fitted, problem)
+            tuned[method.key] = choose_setting(method, settings, fitted, problem)
     return {method.key: tuned[method.key] for method in wanted}
 
 
@@ -122,7 +122,7 @@ def fit_method(
         table.settings(method, 1, ridge_factor), len(rows)
     )
     if ridge is not None:  # nearest neighbours have none
-        fixed = [{**s, "l2": ridge} if "l2" in s else s for s in settings]
+        fixed = [{**s, "l2": ridge * ridge_factor} if "l2" in s else s for s in settings]
         settings = [s for i, s in enumerate(fixed) if s not in fixed[:i]]
     estimator = method.make()
     known = estimator.get_params()
@@ -156,7 +156,9 @@ def _free_margins(estimator: Any, problem: Problem, ridge_factor: float) -> tupl
     return [{**found.setting, "l2": l2}], [found.best]
 
 
-def _choose(method: Method, settings: list[dict[str, Any]], fitted: list[Any], problem: Problem) -> Tuned:
+def choose_setting(method: Method, settings: list[dict[str, Any]], fitted: list[Any], problem: Problem) -> Tuned:
+    """The setting of a method, or of a base that it moves, that does best on the validation rows; fitted: a router per
+    setting, of which `decision_function` is used."""
     held = problem.split.validation
     costs = problem.costs[held]
     scores = {id(router): router.decision_function(problem.X[held]) for router in fitted}

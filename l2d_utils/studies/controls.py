@@ -24,7 +24,7 @@ def shuffled_experts(problem: Problem, random_state: int) -> Problem:
     routing. What the oracle and random routing lose stays exactly as it was.
     """
     rng = np.random.default_rng(random_state)
-    return problem._replace(costs=rng.permuted(problem.costs, axis=1), expected=None, labels=None)
+    return problem._replace(costs=rng.permuted(problem.costs, axis=1), expected=None, labels=None, dollars=None)
 
 
 def shuffled_costs(problem: Problem, random_state: int) -> Problem:
@@ -35,7 +35,7 @@ def shuffled_costs(problem: Problem, random_state: int) -> Problem:
     rng, costs = np.random.default_rng(random_state), problem.costs.copy()
     for rows in (problem.split.train, problem.split.validation, problem.split.test):
         costs[rows] = costs[rng.permutation(rows)]
-    return problem._replace(costs=costs, expected=None, labels=None)
+    return problem._replace(costs=costs, expected=None, labels=None, dollars=None)
 
 
 def shown_test_rows(problem: Problem) -> Problem:

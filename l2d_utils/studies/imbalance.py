@@ -1,19 +1,18 @@
 """MILD's study on images: experts that know some classes, routers on cached features or trained from pixels.
 
 `imbalanced_experts` makes the experts, `image_features` the features that routers are trained on, `expert_problem`
-puts them together. Three studies are kept part by part in a folder: `image_study` (many methods on features),
-`capacity_study` (two losses under routers of different capacity) and `pixel_study` (networks trained end to end).
+puts them together. Two studies are kept part by part in a folder: `feature_study` (many methods on features, linear
+and of other capacity) and `pixel_study` (networks trained end to end); `run` takes a list of them from a profile.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,15 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from l2d_utils import agents, training, tuning
+from l2d_utils import agents, training
+from l2d_utils.cache import keep
 from l2d_utils.costs import costs_from_predictions
 from l2d_utils.data import ImageData, Split, split_images, stratified_subset
 from l2d_utils.losses import PRESETS, to_tensor_type
+from l2d_utils.methods import find, fingerprint
 from l2d_utils.metrics import deferral_loss
-from l2d_utils.results import tidy
-from l2d_utils.routers import DeferralRouter
-from l2d_utils.rules import offsets_for_costs, route
-from l2d_utils.studies.compare import CONTROLS, Problem, compare, control, measure, remember
+from l2d_utils.results import joined, tidy
+from l2d_utils.studies.compare import Problem, choose_setting, records, routed, tune
 
 # ---------------------------------------------------------------- MILD's experts
 
@@ -72,13 +71,11 @@ def imbalanced_experts(
     """Costs (n, K), 1 per wrong answer, of the setting's experts, and their expected costs given the label (n, K)."""
     labels = np.asarray(labels)
     predictions, right = [], np.empty((len(setting.homes), n_classes))
-    for k, (home, accuracy, elsewhere) in enumerate(
-        zip(setting.homes, setting.accuracy, setting.elsewhere, strict=True)
-    ):
+    experts = zip(setting.homes, setting.accuracy, setting.elsewhere, strict=True)
+    for k, (home, accuracy, elsewhere) in enumerate(experts):
+        how = {"accuracy": accuracy, "elsewhere": elsewhere}
         seed = int(np.random.SeedSequence([random_state, k]).generate_state(1)[0])
-        predictions.append(
-            agents.specialist(labels, home, n_classes, accuracy=accuracy, elsewhere=elsewhere, random_state=seed)
-        )
+        predictions.append(agents.specialist(labels, home, n_classes, **how, random_state=seed))
         right[k] = 1 / n_classes if elsewhere is None else elsewhere
         right[k, list(home)] = accuracy
     return costs_from_predictions(np.column_stack(predictions), labels), 1.0 - right.T[labels]
@@ -105,13 +102,7 @@ def population_rows(
 
 
 def expert_problem(
-    data: ImageData,
-    X: NDArray,
-    split: Split,
-    setting: Imbalance,
-    *,
-    size: int | None = None,
-    random_state: int,
+    data: ImageData, X: NDArray, split: Split, setting: Imbalance, *, size: int | None = None, random_state: int
 ) -> Problem:
     """Route between the setting's experts: `size` training rows, all validation and test rows its population allows.
 
@@ -126,380 +117,179 @@ def expert_problem(
 # ---------------------------------------------------------------- features and routers from pixels
 
 
-def _initialised(network: Callable[..., agents.ImageClassifier], images: NDArray, n_outputs: int, random_state: int):
-    """An untrained net that standardises pixels by the channel moments of `images`."""
-    mean, std = agents.channel_moments(images)
-    with agents.seeded(random_state):
-        return network(n_outputs=n_outputs, mean=mean, std=std)
-
-
-def base_features(
-    data: ImageData,
-    fit_rows: NDArray,
-    out_rows: NDArray,
-    *,
-    network: Callable[..., agents.ImageClassifier],
-    random_state: int,
-    cache: str | Path | None = None,
-    **settings: Any,
-) -> tuple[NDArray, float]:
-    """Train a classifier on `fit_rows` and return its penultimate features, and its accuracy on `out_rows`.
-
-    Args:
-        network: makes the untrained classifier from n_outputs, mean and std, for example `agents.SmallCNN`.
-        cache: folder that finished features are kept in, by a key of everything that they depend on.
-        settings: of `training.train` (epochs, batch_size, lr, dtype, autocast, augment).
-
-    Returns:
-        (n, width) array over all images with NaN outside `out_rows`, float64 if that was the training dtype, else
-        float32; accuracy.
-    """
-
-    def compute() -> dict[str, NDArray]:
-        module = _initialised(network, data.images[fit_rows], len(data.classes), random_state)
-        loss = training.classification_loss(data.labels[fit_rows])
-        # with a cache it is part of a long study
-        progress = None if cache is None else training.progress_bar(settings["epochs"], f"{data.name}, base classifier")
-        training.train(module, data.images[fit_rows], loss, random_state=random_state, progress=progress, **settings)
-        found = agents.outputs(module, data.images[out_rows])
-        right = found["logits"].argmax(axis=1) == data.labels[out_rows]
-        return {"features": found["features"], "accuracy": np.array(right.mean())}
-
-    if cache is None:
-        found = compute()
-    else:
-        key = {
-            "data": data.sha256, "network": repr(network(n_outputs=len(data.classes))), "seed": random_state,
-            "rows": hashlib.sha256(np.concatenate([fit_rows, [-1], out_rows]).tobytes()).hexdigest(),
-            "settings": {name: getattr(value, "__name__", str(value)) for name, value in settings.items()},
-        }  # fmt: skip
-        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        found = agents.cache_outputs(Path(cache) / f"features-{data.name}-{name}.npz", compute, key)
-    double = settings.get("dtype", torch.float32) == torch.float64
-    X = np.full((len(data.labels), found["features"].shape[1]), np.nan, dtype=np.float64 if double else np.float32)
-    X[out_rows] = found["features"]
-    return X, float(found["accuracy"])
-
-
-def train_from_pixels(
-    loss: str,
-    loss_params: Mapping[str, Any],
-    images: NDArray,
-    problem: Problem,
-    *,
-    network: Callable[..., agents.ImageClassifier],
-    random_state: int,
-    **settings: Any,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Train a router end to end with a preset; its scores (n, K) on the validation and on the test rows.
-
-    network: as in `base_features`; it gets one output per agent. settings: of `training.train`. `problem.X` is unused.
-    The loss is divided by its mean row weight, as in `DeferralRouter`, so that one learning rate suits every preset.
-    """
-    parts = problem.split
-    objective = PRESETS[loss].build(problem.costs[parts.train], **loss_params)
-    row_weight = float(objective.weights.sum() / len(parts.train))
-    objective = to_tensor_type(objective, torch.empty(0, dtype=torch.float32))
-    module = _initialised(network, images[parts.train], problem.costs.shape[1], random_state)
-    training.train(
-        module, images[parts.train], lambda scores, rows: objective(scores, rows) / row_weight,
-        random_state=random_state, **settings,
-    )  # fmt: skip
-    offset = objective.decision_offset.double().numpy()
-    validation, test = (agents.outputs(module, images[r])["logits"] + offset for r in (parts.validation, parts.test))
-    return validation, test
-
-
-# ---------------------------------------------------------------- long studies
+def _network(name: str, data: ImageData) -> Callable[..., agents.ImageClassifier]:
+    """Makes untrained networks for images of this shape, from n_outputs, mean and std: "LeNet" or "ResNet-8"."""
+    side, channels = data.images.shape[2:]
+    if name == "LeNet":
+        return functools.partial(agents.LeNet, channels, size=side)
+    if name == "ResNet-8":
+        return functools.partial(agents.ResNet, 8, channels)
+    raise ValueError(f"network must be 'LeNet' or 'ResNet-8'; found {name!r}")
 
 
 def image_features(
-    data: ImageData,
-    *,
-    base_rows: int,
-    pool: int,
-    validation: int,
-    test: int | None = None,
-    random_state: int,
-    **base: Any,
-) -> tuple[NDArray, Split, float]:
-    """One seed of the image study without its experts: features, split, accuracy of the base classifier.
+    data: ImageData, *, base_rows: int, pool: int, validation: int, test: int | None = None, random_state: int,
+    network: str, folder: str | Path | None = None, **settings: Any,
+) -> tuple[NDArray, Split, float]:  # fmt: skip
+    """What the routers of one seed see: the penultimate layer of a small classifier.
 
-    The rows outside validation and test are parted once more: `base_rows` of them train the base classifier, `pool`
+    The rows outside validation and test are parted once more: `base_rows` of them train the classifier, `pool`
     others are the split's training part. So no router sees features that were fitted to its own rows.
 
     Args:
         validation, test: as in `data.split_images`.
-        base: network, epochs, cache and the like of `base_features`.
+        network: "LeNet" or "ResNet-8"; settings: of `training.train` (epochs, batch_size, lr, dtype).
+        folder: where finished features are kept, and unfinished trainings go on from.
+
+    Returns:
+        Features (n, width) of all images, NaN outside the split; the split; test accuracy of the classifier.
     """
     split = split_images(data, validation=validation, test=test, random_state=random_state)
     fit_rows = stratified_subset(data.labels, split.train, base_rows, random_state)
     rest = np.setdiff1d(split.train, fit_rows, assume_unique=True)
     split = Split(stratified_subset(data.labels, rest, pool, random_state), split.validation, split.test)
     out_rows = np.concatenate([split.train, split.validation, split.test])
-    X, accuracy = base_features(data, fit_rows, out_rows, random_state=random_state, **base)
-    return X, split, accuracy
+    arguments = {"images": data.images[fit_rows], "labels": data.labels[fit_rows], "out_images": data.images[out_rows]}
+    arguments |= {"n_classes": len(data.classes), "random_state": random_state, "network": _network(network, data)}
+    train = training.classifier_outputs
+    compute = train if folder is None else functools.partial(keep, folder, train, resume="checkpoint")
+    found = compute(**arguments, **settings)
+    X = np.full((len(data.labels), found["features"].shape[1]), np.nan, dtype=found["features"].dtype)
+    X[out_rows] = found["features"]
+    return X, split, float((found["logits"].argmax(axis=1) == data.labels[out_rows]).mean())
 
 
-def _described(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Settings of a base classifier or a training as JSON; a network by the name and size that it makes."""
-    found = {name: str(getattr(value, "__name__", value)) for name, value in settings.items() if name != "cache"}
-    if "network" in settings:
-        module = settings["network"](n_outputs=2)
-        found["network"] = f"{type(module).__name__} {sum(p.numel() for p in module.parameters())}"
-    return found
+def scores_from_pixels(
+    data: ImageData, problem: Problem, network: str, loss: str, loss_params: Mapping[str, Any], epochs: int,
+    random_state: int, entries: Sequence[Any] = (), **settings: Any,
+) -> dict[str, NDArray[np.float64]]:  # fmt: skip
+    """Train a router end to end with a preset: its "scores" (m, K) on the validation rows, then on the test rows.
 
-
-def image_study(
-    data: ImageData,
-    parts: Sequence[tuple[str, int, Sequence[str]]],
-    seeds: Sequence[int],
-    folder: str | Path,
-    *,
-    study: str = "features",
-    say: Callable[[str], None] = print,
-    **features: Any,
-) -> pd.DataFrame:
-    """`compare` on cached features for (setting name, training size, methods) triples, all seeds of the first part
-    first. Finished seeds are kept in `folder`, and a study that was stopped goes on from there.
-
-    features: arguments of `image_features`. Returns a TIDY frame with setting "name, n=size"; to what `compare` gives
-    it adds the base classifier's accuracy on rows that it was not trained on, as method "base", metric "accuracy".
+    The network gets one output per agent; `problem.X` is unused. settings: of `training.train`. The loss is divided by
+    its mean row weight, as in `DeferralRouter`, so that one learning rate suits every preset.
     """
-    found = []
-    for name, size, methods in parts:
-        for seed in seeds:
-            key = {"data": data.name, "setting": name, "n": size, "seed": seed, "study": study}
-            key |= {"methods": list(methods), "features": _described(features)}
-
-            def measure_seed(name=name, size=size, methods=methods, seed=seed) -> pd.DataFrame:
-                say(f"{data.name}, {name}, n={size}, seed {seed}, {len(methods)} methods")
-                X, split, accuracy = image_features(data, random_state=seed, **features)
-                problem = expert_problem(data, X, split, imbalance(name), size=size, random_state=seed)
-                constants = {"study": study, "data": data.name, "setting": f"{name}, n={size}"}
-                base = {"method": "base", "metric": "accuracy", "split": "test", "seed": seed, "value": accuracy}
-                table = compare(methods, lambda _: problem, [seed], l2_factor=100 / size, **constants)
-                return pd.concat([table, tidy([base], **constants)], ignore_index=True)
-
-            found.append(remember(folder, key, measure_seed))
-    return pd.concat(found, ignore_index=True)
+    train, *rest = problem.split.train, problem.split.validation, problem.split.test
+    objective = PRESETS[loss].build(problem.costs[train], **loss_params)
+    row_weight = float(objective.weights.sum() / len(train))
+    objective = to_tensor_type(objective, torch.empty(0, dtype=torch.float32))
+    mean, std = agents.channel_moments(data.images[train])
+    with agents.seeded(random_state):
+        module = _network(network, data)(n_outputs=problem.costs.shape[1], mean=mean, std=std)
+    bar = training.progress_bar(epochs, f"{network}, {loss} {loss_params or ''}")
+    training.train(
+        module, data.images[train], lambda scores, rows: objective(scores, rows) / row_weight, epochs=epochs,
+        random_state=random_state, progress=bar, **settings,
+    )  # fmt: skip
+    scores = agents.outputs(module, data.images[np.concatenate(rest)])["logits"]
+    return {"scores": scores + objective.decision_offset.double().numpy()}
 
 
-#: Kinds of routers of `capacity_study`: their `DeferralRouter` arguments for 100 training rows.
-CAPACITIES: dict[str, dict[str, Any]] = {
-    "linear, ridge": {"l2": 0.1},
-    "linear, no ridge": {"l2": 0.0, "max_iter": 2000},
-    "linear, no ridge, 20 steps": {"l2": 0.0, "max_iter": 20},
-    "64 hidden units, no ridge": {"l2": 0.0, "hidden": (64,), "max_iter": 500},
+# ---------------------------------------------------------------- long studies
+
+#: Kinds of routers on features, as `compare.tune` fits them. "linear" is the one of all other studies. The others, for
+#: MILD's argument about capacity, have one ridge strength that is not tuned. All strengths are for 100 training rows.
+ROUTERS: dict[str, dict[str, Any]] = {
+    "linear": {"solver": {"tol": 2e-3, "warm_start": True}},
+    "linear, ridge": {"ridge": 0.1, "solver": {"tol": 1e-4}},
+    "linear, no ridge": {"ridge": 0.0, "solver": {"tol": 1e-4, "max_iter": 2000}},
+    "linear, no ridge, 20 steps": {"ridge": 0.0, "solver": {"tol": 1e-4, "max_iter": 20}},
+    "64 hidden units, no ridge": {"ridge": 0.0, "solver": {"tol": 1e-4, "max_iter": 500, "hidden": (64,)}},
 }
 
 
-def capacity_study(
-    data: ImageData,
-    setting: str,
-    size: int,
-    seeds: Sequence[int],
-    folder: str | Path,
-    *,
-    kinds: Mapping[str, Mapping[str, Any]] = CAPACITIES,
-    say: Callable[[str], None] = print,
-    **features: Any,
-) -> pd.DataFrame:
-    """Does MILD gain when the router can overfit? Two-stage against margins and temperatures, ridge not tuned.  [ours]
+def feature_study(
+    data: ImageData, methods: Sequence[str], seeds: Iterable[int], folder: str | Path, *, experts: str, n: int,
+    base: Mapping[str, Any], router: str = "linear", study: str = "features",
+) -> pd.DataFrame:  # fmt: skip
+    """Every method on the features of small classifiers. Finished parts are kept in `folder`: a stopped study goes on.
 
-    For each kind of router: two-stage; MILD with the five γ of `tuning.grid` and one temperature with its five ρ, both
-    chosen on validation; two-stage with offsets. Returns a TIDY frame like `image_study`, one setting per kind.
+    Args:
+        methods: keys of the table. experts: name of an `imbalance`. n: training rows of the routers.
+        base: arguments of `image_features`. router: one of `ROUTERS`; another than "linear" becomes the setting.
+
+    Returns:
+        Tidy frame as of `compare`, and two facts more: training loss of the tuned methods (split "train"); accuracy of
+        the base classifier on rows that it was not trained on (method "base", metric "accuracy").
     """
-    own = {m: [s["loss_params"] for s in tuning.grid(m)][::3] for m in ("mild", "global_temperature")}
-
-    def one(kind: Mapping[str, Any], seed: int) -> pd.DataFrame:
-        X, split, _ = image_features(data, random_state=seed, **features)
-        problem = expert_problem(data, X, split, imbalance(setting), size=size, random_state=seed)
-        parts = (split := problem.split).train, split.validation, split.test
-        rows = [(problem.X[r], problem.costs[r]) for r in parts]
-        arguments = {**kind, "l2": kind["l2"] * 100 / size}
-
-        def fit(loss: str, params: Mapping[str, float]) -> tuple[float, DeferralRouter]:
-            router = DeferralRouter(loss, dict(params), tol=1e-4, random_state=seed, **arguments)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is the point of one kind
-                router.fit(*rows[0])
-            return deferral_loss(rows[1][1], router.predict(rows[1][0])), router
-
-        loss, plain = fit("two_stage", {})
-        chosen = {"two_stage": (loss, plain, {})}
-        for method, grid in own.items():
-            # the first of each grid, γ = 0 or ρ = 1, is two-stage
-            trials = [(loss, plain, grid[0]), *((*fit(method, params), params) for params in grid[1:])]
-            chosen[method] = min(trials, key=lambda trial: trial[0])
-        offsets = offsets_for_costs(plain.decision_function(rows[1][0]), rows[1][1])
-        chosen["two_stage_offsets"] = (np.nan, plain.with_offsets(offsets), {})
-        records = [
-            {"method": m, "split": "test", "metric": name, "value": v}
-            for m, (_, router, _) in chosen.items()
-            for name, v in measure(rows[2][1], router.predict(rows[2][0])).items()
-        ]
-        records += [
-            {"method": m, "split": "validation", "metric": f"chosen/{name}", "value": v}
-            for m, (_, _, params) in chosen.items()
-            for name, v in params.items()
-        ]
-        train_error = measure(rows[0][1], plain.predict(rows[0][0]))["deferral_loss"]
-        return pd.DataFrame(
-            [*records, {"method": "two_stage", "split": "train", "metric": "deferral_loss", "value": train_error}]
-        )
-
+    how = {"study": study, "data": data.name, "setting": experts if router == "linear" else router, "n": n}
+    fit = {**ROUTERS[router], "ridge_factor": 100 / n}  # the same prior whatever the number of rows
     found = []
-    for name, kind in kinds.items():
-        for seed in seeds:
-            key = {"data": data.name, "setting": setting, "n": size, "seed": seed, "kind": name}
-            key |= {"how": {k: str(v) for k, v in kind.items()}, "features": _described(features)}
-
-            def run(kind=kind, seed=seed, name=name) -> pd.DataFrame:
-                say(f"{data.name}, {setting}, n={size}, seed {seed}: {name}")
-                return one(kind, seed)
-
-            constants = {"study": "capacity", "data": data.name, "setting": name, "seed": seed}
-            found.append(tidy(remember(folder, key, run), **constants))
-    return pd.concat(found, ignore_index=True)
+    for seed in seeds:
+        X, split, accuracy = image_features(data, random_state=seed, folder=folder, **base)
+        problem = expert_problem(data, X, split, imbalance(experts), size=n, random_state=seed)
+        part = keep(
+            folder, _on_features, say=print, **how, seed=seed, methods=list(methods), problem=problem, fit=fit,
+            entries=fingerprint(methods),
+        )  # fmt: skip
+        rate = {"method": "base", "split": "test", "metric": "accuracy", "value": accuracy}
+        found += [part, tidy([rate], seed=seed, **how)]
+    return joined(found)
 
 
-#: Three settings of each method that is trained from pixels: (loss parameters, learning rate).
-PIXEL_GRID: dict[str, list[tuple[dict[str, float], float]]] = {
-    "two_stage": [({}, 3e-3), ({}, 1e-3), ({}, 6e-3)],
-    "global_temperature": [({"rho": rho}, 3e-3) for rho in (1.0, 0.5, 2.0)],
-    "mild": [({"gamma": gamma}, 3e-3) for gamma in (0.0, 0.35, -0.35)],
-    "one_vs_all": [({}, 3e-3), ({}, 1e-3), ({}, 6e-3)],
-    "dr_cpe_joint": [({"temperature": temperature}, 3e-3) for temperature in (1.0, 0.3, 3.0)],
-    "logit_adjustment": [({"tau": tau}, 3e-3) for tau in (0.25, 0.1, 0.5)],
-}
+def _on_features(
+    problem: Problem, methods: list[str], entries: list[Any], fit: Mapping[str, Any], seed: int, **how: Any
+) -> pd.DataFrame:
+    """One part. `entries`, the methods as they stand in the table, belong to its key."""
+    trained = [key for key in methods if find(key).route is None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is the point of one kind
+        tuned = tune(trained, problem, **{**fit, "solver": {**fit["solver"], "random_state": seed}})
+    X, costs = problem.X[problem.split.train], problem.costs[problem.split.train]
+    rows = records(problem.costs[problem.split.test], routed(methods, problem, tuned), tuned)
+    fitted = {"split": "train", "metric": "deferral_loss"}
+    rows += [{**fitted, "method": key, "value": deferral_loss(costs, tuned[key].predict(X))} for key in tuned]
+    return tidy(rows, seed=seed, **how)
+
+
+def pixel_settings(key: str) -> list[dict[str, Any]]:
+    """Three settings of a router trained from pixels: every second of the method's own values, so that both signs of
+    MILD's γ are among them, or three learning rates where it has none."""
+    rates = [{"loss_params": {}, "lr": lr} for lr in (3e-3, 1e-3, 6e-3)]
+    return [{"loss_params": dict(own), "lr": 3e-3} for own in find(key).own[::2]] or rates
 
 
 def pixel_study(
-    data: ImageData,
-    methods: Sequence[str],
-    seeds: Sequence[int],
-    folder: str | Path,
-    *,
-    setting: str,
-    size: int,
-    validation: int,
-    network: Callable[..., agents.ImageClassifier],
-    test: int | None = None,
-    n_settings: int = 3,
-    say: Callable[[str], None] = print,
-    **train: Any,
-) -> pd.DataFrame:
-    """Routers trained end to end, each tuned on validation over the first `n_settings` of `PIXEL_GRID`.
+    data: ImageData, methods: Sequence[str], seeds: Iterable[int], folder: str | Path, *, experts: str, n: int,
+    validation: int, test: int | None = None, study: str = "pixels", **train: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """Routers trained end to end, each tuned over its `pixel_settings`; arguments and result as of `feature_study`.
 
-    Every method is also measured with validation-tuned offsets, and the `CONTROLS` stand beside them. Finished runs are
-    kept in `folder`; a margin of 1 for all (γ = 0, ρ = 1) is two-stage and trained once. Returns what `compare` does.
+    train: network ("LeNet" or "ResNet-8"), and settings of `training.train`. A margin of 1 for all (γ = 0, ρ = 1) is
+    two-stage and trained once.
     """
-
-    def problem_of(seed: int) -> Problem:
-        split = split_images(data, validation=validation, test=test, random_state=seed)
-        X = np.zeros((len(data.labels), 1))
-        return expert_problem(data, X, split, imbalance(setting), size=size, random_state=seed)
-
-    how = {"network": type(network(n_outputs=2)).__name__, **{name: str(value) for name, value in train.items()}}
-
-    def one_run(loss: str, params: dict[str, float], lr: float, seed: int) -> pd.DataFrame:
-        say(f"{data.name} from pixels, {setting}, n={size}, seed {seed}: {loss} {params or ''} lr={lr}")
-        problem = problem_of(seed)
-        bar = training.progress_bar(train["epochs"], f"{how['network']}, {loss}")
-        scores = train_from_pixels(
-            loss, params, data.images, problem, network=network, lr=lr, random_state=seed, progress=bar, **train
-        )
-        costs = problem.costs[problem.split.validation], problem.costs[problem.split.test]
-        records = []
-        for suffix, offsets in (("", 0.0), ("_offsets", offsets_for_costs(scores[0], costs[0]))):
-            numbers = {"validation": deferral_loss(costs[0], route(scores[0], offsets))}
-            numbers |= measure(costs[1], route(scores[1], offsets))
-            records += [{"method": suffix, "metric": m, "value": v} for m, v in numbers.items()]
-        return pd.DataFrame(records)
-
-    records: list[dict[str, Any]] = []
+    found = []
     for seed in seeds:
-        for name in CONTROLS:
-            numbers = control(name, problem_of(seed))
-            records += [
-                {"seed": seed, "split": "test", "method": name, "metric": m, "value": v} for m, v in numbers.items()
-            ]
-    trials: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for number in range(n_settings):  # the plainest setting of all methods and seeds first
-        for seed in seeds:
-            for method in methods:
-                params, lr = PIXEL_GRID[method][number]
-                plain = params in ({"gamma": 0.0}, {"rho": 1.0})
-                loss, own = ("two_stage", {}) if plain else (method, params)
-                key = {"data": data.name, "setting": setting, "n": size, "seed": seed, "loss": loss, "params": own}
-                key |= {"lr": lr, **how}
-                done = remember(folder, key, lambda run=(loss, own, lr, seed): one_run(*run))
-                for suffix, rows in done.groupby("method"):
-                    numbers = dict(zip(rows["metric"], rows["value"].astype(float), strict=True))
-                    chosen = {f"chosen/{name}": value for name, value in {**params, "lr": lr}.items()}
-                    trials.setdefault((method + suffix, seed), []).append(numbers | chosen)
-    for (method, seed), found in trials.items():
-        best = min(found, key=lambda numbers: numbers["validation"])
-        for metric, value in best.items():
-            held_out = metric == "validation" or metric.startswith("chosen/")
-            name = "deferral_loss" if metric == "validation" else metric
-            row = {"seed": seed, "split": "validation" if held_out else "test", "method": method}
-            records.append(row | {"metric": name, "value": value})
-    return tidy(records, study=f"pixels, {how['network']}", data=data.name, setting=f"{setting}, n={size}")
+        split = split_images(data, validation=validation, test=test, random_state=seed)
+        row_numbers = np.arange(len(data.labels))[:, None]
+        problem = expert_problem(data, row_numbers, split, imbalance(experts), size=n, random_state=seed)
+        arguments = {"data": data, "problem": problem, "random_state": seed, **train}
+        tuned = {}
+        for method in (find(key) for key in methods if find(key).route is None):
+            settings = pixel_settings(base := method.base or method.key)
+            routers = [_from_pixels(folder, base, setting, arguments) for setting in settings]
+            tuned[method.key] = choose_setting(method, settings, routers, problem)
+        rows = records(problem.costs[problem.split.test], routed(methods, problem, tuned), tuned)
+        found.append(tidy(rows, seed=seed, study=study, data=data.name, setting=experts, n=n))
+    return joined(found)
 
 
-# ---------------------------------------------------------------- the full study of notebook 06
-
-_CONTROLS = ("through_labels", "best_single", "random", "knows_label", "oracle")
-_OFFSETS = ("two_stage_offsets", "mild_offsets", "two_stage_shares")
-#: Methods of the full study, everywhere and at the setting of the paper.
-CORE = ("two_stage", "mild", "global_temperature", "one_vs_all", "plug_in", *_OFFSETS, *_CONTROLS)
-EVERY = (
-    "two_stage", "two_stage_cost_sum", "mild", "mild_free", "global_temperature", "reweighted", "class_balanced",
-    "focal", "ldam", "logit_adjustment", "vs", "one_vs_all", "dr_cpe_joint", "dr_cpe_marginal", "margin_dr_cpe",
-    "plug_in", "two_stage_offsets", "mild_offsets", "one_vs_all_offsets", "two_stage_shares", "one_vs_all_shares",
-    *_CONTROLS,
-)  # fmt: skip
+def _from_pixels(folder, loss: str, setting: Mapping[str, Any], arguments: Mapping[str, Any]) -> SimpleNamespace:
+    """A trained router of which the scores of the held-out rows are left; its inputs (m, 1) are row numbers."""
+    if setting["loss_params"] in ({"gamma": 0.0}, {"rho": 1.0}):
+        loss, setting = "two_stage", {**setting, "loss_params": {}}
+    own = {"loss": loss, **setting, "entries": fingerprint([loss])}
+    kept = keep(folder, scores_from_pixels, say=print, resume="checkpoint", **own, **arguments)
+    split, costs = arguments["problem"].split, arguments["problem"].costs
+    scores = np.full(costs.shape, np.nan)
+    scores[np.concatenate([split.validation, split.test])] = kept["scores"]
+    return SimpleNamespace(decision_function=lambda X: scores[X[:, 0]])
 
 
-def full_study(
-    data: ImageData, seeds: int, pixel_seeds: int, folder: str | Path, *, say: Callable[[str], None] = print
-) -> pd.DataFrame:
-    """All that section 7 of notebook 06 shows for one data set, finished parts kept in `folder`; a TIDY frame.
-
-    On features: a LeNet on 10,000 rows for 6 epochs. CIFAR-10 gets every setting, two of them once more on as many
-    fresh seeds, the capacity study and routers from pixels (on 5,000 rows: a LeNet for 15 epochs, a ResNet-8 for 10);
-    other data sets two settings on features.
-    """
-    channels = data.images.shape[-1]
-    lenet = functools.partial(agents.LeNet, channels, size=data.images.shape[1])
-    features = {
-        "network": lenet, "base_rows": 10_000, "pool": 10_000, "validation": 4000, "epochs": 6, "batch_size": 128,
-        "cache": Path(folder) / "features",
-    }  # fmt: skip
-    main, on_cifar = ("70/20/10", 2000, EVERY), data.name == "cifar10"
-    rest = [("generalist", 2000), *(FULL_SWEEP if on_cifar else [])]
-    parts = [main if on_cifar else (*main[:2], CORE), *((name, size, CORE) for name, size in rest)]
-    found = [image_study(data, parts, range(seeds), folder, say=say, **features)]
-    if on_cifar:
-        again, fresh = [(name, size, CORE) for name, size in FULL_FRESH], range(seeds, 2 * seeds)
-        found.append(image_study(data, again, fresh, folder, study="fresh seeds", say=say, **features))
-        found.append(capacity_study(data, "70/20/10", 500, range(seeds), folder, say=say, **features))
-        for network, epochs in ((lenet, 15), (functools.partial(agents.ResNet, 8, channels), 10)):
-            pixels = pixel_study(
-                data, FULL_PIXELS, range(pixel_seeds), folder, setting="70/20/10", size=5000, validation=4000,
-                network=network, say=say, epochs=epochs, batch_size=128,
-            )  # fmt: skip
-            found.append(pixels)
-    return pd.concat(found, ignore_index=True)
-
-
-#: Further settings and training sizes on CIFAR-10; those that are repeated on fresh seeds, because MILD seemed to gain
-#: there; and the methods of the routers from pixels.
-FULL_SWEEP = [
-    ("generalist", 500), ("90/8/2", 500), ("90/8/2", 5000),
-    ("70/20/10", 500), ("70/20/10", 5000), ("70/20/10", 10_000),
-]  # fmt: skip
-FULL_FRESH = [("90/8/2", 500), ("90/8/2", 5000)]
-FULL_PIXELS = ["two_stage", "global_temperature", "mild", "one_vs_all", "dr_cpe_joint"]
+def run(data: ImageData, parts: Iterable[Mapping[str, Any]], folder: str | Path) -> pd.DataFrame:
+    """Studies one after the other, each as its arguments, with seeds as [first, end): a `pixel_study` where there is a
+    network, else a `feature_study`."""
+    found = []
+    for part in parts:
+        study = pixel_study if "network" in part else feature_study
+        found.append(study(data, folder=folder, **{**part, "seeds": range(*part["seeds"])}))
+    return joined(found)

@@ -16,21 +16,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils import methods as table_of_methods
 from l2d_utils.cache import keep
-from l2d_utils.choose import choose, fit_settings
+from l2d_utils.choose import choose
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
 from l2d_utils.data import DataError, RoutingTable, Split, data_folder
+from l2d_utils.methods import find, fingerprint
 from l2d_utils.metrics import deferral_curve
 from l2d_utils.results import joined, tidy
 from l2d_utils.rules import offsets_for_costs, route
-from l2d_utils.studies.compare import Problem, records, routed, tune
+from l2d_utils.studies.compare import Problem, fit_method, records, routed, tune
 from l2d_utils.validate import check_positive
 
 #: How exactly the routers of these studies are fitted (see `compare.tune`).
 SOLVER = {"tol": 1e-4}
-
-# ---------------------------------------------------------------- dollars
 
 
 def list_prices(name: str) -> dict[str, float]:
@@ -40,14 +38,12 @@ def list_prices(name: str) -> dict[str, float]:
         FileNotFoundError: the file is not there.
         DataError: it is no JSON object of {"output": dollars} per agent.
     """
-    folder = data_folder()
-    path = None if folder is None else folder / "routing" / f"{name}_prices.json"
-    if path is None or not path.is_file():
-        raise FileNotFoundError(f"no price list: $L2D_DATA_DIR/routing/{name}_prices.json is expected")
+    path = (data_folder() or Path("$L2D_DATA_DIR")) / "routing" / f"{name}_prices.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no price list: {path} is expected")
     try:
-        return {
-            agent: check_positive("output", entry["output"]) for agent, entry in json.loads(path.read_bytes()).items()
-        }
+        prices = json.loads(path.read_bytes())
+        return {agent: check_positive("output", entry["output"]) for agent, entry in prices.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f'{path} must map each agent to {{"output": dollars per million tokens}} ({error})') from None
 
@@ -75,19 +71,9 @@ def problem_at_price(table: RoutingTable, X: ArrayLike, split: Split, price_weig
     return Problem(np.asarray(X), costs, split, dollars=table.dollars, task=table.task)
 
 
-class Spending(NamedTuple):
-    """`accuracy` (mean score of the chosen agents) and `dollars` per 1,000 requests."""
-
-    accuracy: float
-    dollars: float
-
-
-def spending(scores: ArrayLike, dollars: ArrayLike, routes: ArrayLike) -> Spending:
-    """What a routing buys and costs.  scores, dollars (n, K); routes (n,)."""
-    rows = np.arange(len(np.asarray(routes)))
-    return Spending(
-        float(np.asarray(scores)[rows, routes].mean()), float(1000 * np.asarray(dollars)[rows, routes].mean())
-    )
+def spending(table: RoutingTable, rows: NDArray, routes: NDArray) -> tuple[float, float]:
+    """What routes (m,) of some rows (m,) buy and cost: mean score of the agents asked, dollars per 1,000 requests."""
+    return float(table.scores[rows, routes].mean()), float(1000 * table.dollars[rows, routes].mean())
 
 
 def frontier(
@@ -98,15 +84,13 @@ def frontier(
     For each weight the offsets that minimise the validation costs at that weight are found anew; nothing is
     retrained. Accuracy and dollars (per 1,000 requests) are those of the test rows.
     """
-    held, test = split.validation, split.test
-    unit = default_dollar_unit(table.dollars[split.train])
-    scores, test_scores = router.decision_function(X[held]), router.decision_function(X[test])
+    held, scores = (router.decision_function(X[rows]) for rows in (split.validation, split.test))
     points = []
     for weight in price_weights:
-        costs = costs_from_scores(table.scores[held], table.dollars[held], price_weight=weight, dollar_unit=unit)
-        routes = route(test_scores, offsets_for_costs(scores, costs))
-        points.append({"price_weight": weight, **spending(table.scores[test], table.dollars[test], routes)._asdict()})
-    return pd.DataFrame(points)
+        costs = problem_at_price(table, X, split, weight).costs[split.validation]
+        routes = route(scores, offsets_for_costs(held, costs))
+        points.append((weight, *spending(table, split.test, routes)))
+    return pd.DataFrame(points, columns=["price_weight", "accuracy", "dollars"])
 
 
 def gap_to_oracle(loss: ArrayLike, single: ArrayLike, oracle: ArrayLike) -> NDArray[np.float64]:
@@ -115,9 +99,6 @@ def gap_to_oracle(loss: ArrayLike, single: ArrayLike, oracle: ArrayLike) -> NDAr
     if (single <= oracle).any():
         raise ValueError("the best single agent is as good as the oracle: there is no gap to close")
     return (single - np.asarray(loss, dtype=np.float64)) / (single - oracle)
-
-
-# ---------------------------------------------------------------- splits
 
 
 def resplit(table: RoutingTable, *, validation: float, random_state: int) -> Split:
@@ -151,9 +132,6 @@ def folds(table: RoutingTable, n_folds: int, *, validation: float, random_state:
     return splits
 
 
-# ---------------------------------------------------------------- many methods
-
-
 def study(
     table: RoutingTable,
     splits: Sequence[Split],
@@ -178,12 +156,11 @@ def study(
         every, ridge: as in `compare.tune`.
         constants: entries of other tidy columns.
 
-    Returns:
-        Tidy frame as from `compare.compare`, with the price weight as `setting`.
+    Returns a tidy frame as `compare.compare` does, with the price weight as `setting`.
     """
     families: dict[str, list[str]] = {}
     for key in methods:
-        method = table_of_methods.find(key)
+        method = find(key)
         families.setdefault("controls" if method.route else method.base or key, []).append(key)
     parts, price_weights = [], list(price_weights)
     for seed, split in enumerate(splits):
@@ -191,23 +168,18 @@ def study(
         for weight in price_weights:
             problem = problem_at_price(table, X, split, weight)
             for family, keys in families.items():
-                part = keep(
-                    folder, _measured, say=say, part=f"{table.name} {family} {weight:g} {seed}", problem=problem,
-                    keys=keys, entries=table_of_methods.fingerprint(keys), every=every, ridge=ridge,
-                )  # fmt: skip
+                name = f"{table.name} w={weight:g} split {seed} {family}"
+                how = {"entries": fingerprint(keys), "every": every, "ridge": ridge}
+                part = keep(folder, _part, say=say, name=name, problem=problem, keys=keys, **how)
                 parts.append(part.assign(data=table.name, seed=seed, setting=f"{weight:g}", **constants))
     return joined(parts)
 
 
-def _measured(part: str, problem: Problem, keys: list[str], entries: list, every: int, ridge: float | None):
-    """One part of a study as a tidy frame. `part` names the kept file; `entries`, the methods as they stand in the
-    table, are there for its key."""
-    trained = [key for key in keys if table_of_methods.find(key).route is None]
+def _part(name: str, problem: Problem, keys: list[str], entries: list, every: int, ridge: float | None):
+    """One part of a study, tidy. `name` is for the kept file, `entries` of the table of methods for its key."""
+    trained = [key for key in keys if find(key).route is None]
     tuned = tune(trained, problem, every=every, ridge=ridge, solver=SOLVER)
     return tidy(records(problem.costs[problem.split.test], routed(keys, problem, tuned), tuned))
-
-
-# ---------------------------------------------------------------- RouteLLM's measures
 
 
 class CallPerformance(NamedTuple):
@@ -238,9 +210,8 @@ def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> C
     if gap <= 0:
         raise ValueError(f"the strong model must be better on average; its lead is {gap:.4g}")
     recovered = (curve.cost[0] - curve.cost) / gap
-    return CallPerformance(
-        float((curve.cost[0] - curve.area) / gap), *(_first_rate(curve.rate, recovered, x) for x in (0.5, 0.8))
-    )
+    apgr = float((curve.cost[0] - curve.area) / gap)
+    return CallPerformance(apgr, *(_first_rate(curve.rate, recovered, x) for x in (0.5, 0.8)))
 
 
 def _first_rate(rate: NDArray, recovered: NDArray, target: float) -> float:
@@ -253,7 +224,10 @@ def _first_rate(rate: NDArray, recovered: NDArray, target: float) -> float:
 
 
 def strongest_calls(
-    methods: Sequence[str], problem: Problem, tests: Mapping[str, tuple[NDArray, NDArray, NDArray]]
+    methods: Sequence[str],
+    problem: Problem,
+    tests: Mapping[str, tuple[NDArray, NDArray, NDArray]],
+    entries: Sequence[Any] = (),
 ) -> pd.DataFrame:
     """RouteLLM's measures of trained methods on two models, model 0 weak and model 1 strong, as a tidy frame.
 
@@ -262,22 +236,16 @@ def strongest_calls(
     Args:
         problem: costs (n, 2) are errors.
         tests: name → (X, weak, strong): features and the two models' qualities of the rows to be measured.
+        entries: `methods.fingerprint` of the methods, where the result is kept: for the key only.
     """
 
     def calls(router: Any, X: NDArray, weak: NDArray, strong: NDArray) -> CallPerformance:
-        scores = router.decision_function(X)
-        return call_performance(scores[:, 1] - scores[:, 0], weak, strong)
+        return call_performance(np.diff(router.decision_function(X))[:, 0], weak, strong)
 
-    train, held = problem.split.train, problem.split.validation
-    seen = problem.X[held], *(1.0 - problem.costs[held]).T
-    rows = []
+    held, rows = problem.split.validation, []
     for key in methods:
-        method = table_of_methods.find(key)
-        estimator = method.make()
-        estimator.set_params(**{name: v for name, v in SOLVER.items() if name in estimator.get_params()})
-        settings = table_of_methods.settings(method)
-        fitted = fit_settings(estimator, settings, problem.X[train], problem.costs[train])
-        found = choose(settings, fitted, lambda router: -calls(router, *seen).apgr)
+        settings, fitted = fit_method(find(key), problem, solver=SOLVER)
+        found = choose(settings, fitted, lambda r: -calls(r, problem.X[held], *(1.0 - problem.costs[held]).T).apgr)
         rows.append({"split": "validation", "method": key, "metric": "apgr", "value": -found.loss})
         for name, test in tests.items():
             for metric, value in calls(found.best, *test)._asdict().items():

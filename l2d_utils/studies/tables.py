@@ -1,4 +1,4 @@
-"""Tidy rows → the frames that are shown: means with intervals, paired differences, shares of the agents."""
+"""Tidy rows → the frames that are shown: means with intervals, paired differences, shares, what was chosen."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from l2d_utils.methods import label
 from l2d_utils.metrics import Interval, interval, paired
 
 
@@ -33,12 +34,14 @@ def summary(frame: pd.DataFrame, metric: str = "deferral_loss", *, split: str = 
 def differences(
     frame: pd.DataFrame, baseline: str, metric: str = "deferral_loss", *, split: str = "test"
 ) -> pd.DataFrame:
-    """Paired difference of every other method and `baseline` over the same seeds: method, mean, low, high."""
+    """Paired difference of every other method and `baseline` over the same seeds: columns method, mean, low, high, and
+    decided: the interval excludes 0."""
     table = _by_seed(frame, metric, split)
     if baseline not in table:
         raise ValueError(f"baseline {baseline!r} is none of the methods {list(table)}")
     base = table[baseline].to_numpy()
-    return pd.DataFrame([_row(name, paired(table[name].to_numpy(), base)) for name in table if name != baseline])
+    found = {name: paired(table[name].to_numpy(), base) for name in table if name != baseline}
+    return pd.DataFrame([_row(name, gap, decided=gap.excludes_zero) for name, gap in found.items()])
 
 
 def per_agent(frame: pd.DataFrame, quantity: str = "share", *, split: str = "test") -> pd.DataFrame:
@@ -55,3 +58,29 @@ def per_agent(frame: pd.DataFrame, quantity: str = "share", *, split: str = "tes
 def best_of(frame: pd.DataFrame, methods: Sequence[str]) -> str:
     """The method with the smallest mean validation deferral loss: how to name the best baseline without test rows."""
     return str(_by_seed(frame, "deferral_loss", "validation")[list(methods)].mean().idxmin())
+
+
+def with_interval(frame: pd.DataFrame, fmt: str = "{:.3f}") -> pd.Series:
+    """Columns mean and high as text: "0.190 ± 0.003"."""
+    half = (frame["high"] - frame["mean"]).map(fmt.replace("+", "").format)
+    return frame["mean"].map(fmt.format) + " ± " + half
+
+
+def overview(frame: pd.DataFrame) -> pd.DataFrame:
+    """Deferral loss, shares and regrets with their 95 % intervals as text: one row per method, named by its label."""
+    table = summary(frame).assign(loss=with_interval).set_index("method")[["loss"]]
+    for quantity in ("share", "regret"):
+        for agent, found in per_agent(frame, quantity).groupby("agent"):
+            table[f"{quantity} {agent.split()[-1]}"] = found.set_index("method").pipe(with_interval, "{:.2f}")
+    return table.rename(index=label)
+
+
+def chosen(frame: pd.DataFrame) -> pd.DataFrame:
+    """What validation chose, over all seeds: columns method, parameter, smallest, largest, and on_edge: the share of
+    the seeds in which the value lay on the edge of its grid, so that a wider one might have given something better."""
+    rows = frame[(frame["metric"] == "chosen") & ~frame["parameter"].str.contains("/")]
+    edges = frame[frame["metric"] == "edge"].groupby(["method", "parameter"])["value"].sum()
+    table = rows.groupby(["method", "parameter"], sort=False)["value"].agg(["min", "max", "size"])
+    share = edges.reindex(table.index).fillna(0.0) / table["size"]
+    table = table.assign(on_edge=share).rename(columns={"min": "smallest", "max": "largest"})
+    return table.drop(columns="size").reset_index()

@@ -79,7 +79,7 @@ def test_weights_are_non_negative_and_leave_the_costs_alone(costs):
     np.testing.assert_array_equal(costs, before)
 
 
-def test_effective_counts():
+def test_weight_totals():
     costs = np.array([[0.0, 1.0, 0.5], [1.0, 1.0, 0.0], [0.0, 0.0, 1.0]])
     np.testing.assert_allclose(c.weight_totals(c.reward_weights(costs)), [2.0, 1.0, 1.5])
     # for 0-1 costs: the number of correct answers

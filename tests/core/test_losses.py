@@ -9,7 +9,7 @@ from scipy.special import expit
 from torch.autograd.gradcheck import GradcheckError
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from l2d_utils import losses
+from l2d_utils import _pairwise, losses
 from l2d_utils.losses import PRESETS, pair_loss, soft_margins
 from l2d_utils.routers import cross_fitted_costs
 from references import clear_points, minimise_table, reference_loss, tabular_problem
@@ -284,7 +284,7 @@ def test_row_blocks_and_subsets(name, monkeypatch):
     objective = build(name, costs)
     whole, gradient = value_and_gradient(objective, scores)
     for size in (1, 7, 60, 149):
-        monkeypatch.setattr(losses, "BLOCK_SIZE", size)
+        monkeypatch.setattr(_pairwise, "BLOCK_SIZE", size)
         value, blocked = value_and_gradient(objective, scores)
         torch.testing.assert_close(value, whole, rtol=1e-13, atol=0)
         torch.testing.assert_close(blocked, gradient, rtol=1e-13, atol=1e-18)

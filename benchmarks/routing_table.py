@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from timing import report, seconds
 
-from l2d_utils import intake, own
+from l2d_utils import own, text
+from l2d_utils.own import intake
 
 TASKS = ("algebra", "law", "poetry", "code", "history", "chess", "biology", "translation")
 
@@ -54,16 +55,21 @@ def main() -> None:
         for path in (parquet, csv):
             found = []
             took = seconds(lambda path=path, found=found: found.append(intake.read(path)))
-            rows = len(found[0].errors)
+            rows = len(found[0].scores)
             report(f"read and check {rows:,} rows × {arguments.agents} agents, {path.suffix[1:]}", took, 20, "s")
-            assert rows == arguments.rows and found[0].errors.shape[1] == arguments.agents
+            assert rows == arguments.rows and found[0].scores.shape[1] == arguments.agents
             del found
-        advice = own.advise(intake.read(table(2000, 3)), 0.1, methods=["knn"])
-        own.save(own.AgentRouter(advice.choice.candidate_router, advice.case.agents, embeds=True), folder)
-        router = own.load(folder)
-        prompt = "Prove that the square root of 2 is irrational."
-        took = 1000 * np.median(timeit.repeat(lambda: router.route(prompt), number=1, repeat=50))
-        report("a new prompt through a saved nearest-neighbour router", took, 5, "ms")
+        case = intake.read(table(2000, 3))
+        for method in ("plug_in", "knn", "two_stage", "mild_offsets"):
+            advice = own.advise(case, 0.1, methods=[method])
+            own.save(own.AgentRouter(advice.choice.candidate_router, advice.case.agents, embeds=True), folder)
+            router = own.load(folder)
+            prompt = "Prove that the square root of 2 is irrational."
+            assert router.route(case.prompts) == [
+                advice.case.agents[k] for k in advice.choice.candidate_router.predict(text.embed(case.prompts))
+            ]
+            took = 1000 * np.median(timeit.repeat(lambda router=router: router.route(prompt), number=1, repeat=50))
+            report(f"a new prompt through a saved router ({method})", took, 5, "ms")
 
 
 if __name__ == "__main__":

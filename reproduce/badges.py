@@ -11,6 +11,7 @@ from urllib.parse import quote
 import nbformat
 
 from l2d_utils.results import write_atomically
+
 from . import notebooks
 from .notebooks import ROOT
 

@@ -12,7 +12,7 @@ from typing import Any
 
 _MODULES = {
     "advice": ("Advice", "advise", "features"),
-    "choosing": ("Choice", "Trial", "choose", "grouped_folds"),
+    "choosing": ("Choice", "Trial", "candidates", "choose", "grouped_folds"),
     "command": ("main",),
     "delivery": ("SNIPPET", "AgentRouter", "load", "save"),
     "dollars": ("LADDER", "PriceCurve", "price_curve"),

@@ -134,7 +134,7 @@ def _scored(
     methods: Sequence[str], every: int, problem: Problem, fold: NDArray
 ) -> Iterator[tuple[table.Method, list[dict[str, Any]], list[NDArray]]]:
     """(method, settings, cross-validated scores (n, K) of each); a moved router shares the scores of its base."""
-    wanted = [table.find(key) for key in methods]
+    wanted = [_trainable(key) for key in methods]
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         settings = table.settings(table.find(base), every)
         settings = [s for s in settings if s.get("regressor__n_neighbors", 0) <= min(KNN_ROWS, len(fold)) // 3]
@@ -142,6 +142,15 @@ def _scored(
         for method in wanted:
             if settings and base in (method.key, method.base):
                 yield method, settings, scores
+
+
+def _trainable(key: str) -> table.Method:
+    method = table.find(key)
+    if not (method.make or method.base):
+        raise ValueError(f"{key!r} is no router that is trained on features and costs")
+    if method.needs:
+        raise ValueError(f"{key!r} needs {method.needs[0]} to be trained, which a table of one's own does not bring")
+    return method
 
 
 def _trial(method: table.Method, setting: dict[str, Any], scores: NDArray, problem: Problem, single: int) -> Trial:

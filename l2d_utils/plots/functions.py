@@ -120,8 +120,7 @@ def lines(
             anything else; numbers get an ordered ramp), and `low`, `high` when given (a band; both or neither).
         references: name → (x values, y values) of dashed grey curves. verticals: name → x of named vertical lines.
         panel: column that splits the frame into panels with common axes. hue_label: title of the legend.
-        xscale, yscale: "linear" or "log". percent: which axes hold fractions shown in per cent ("x", "y" or "xy").
-        markers: draw the methods' markers.
+        xscale, yscale: "linear" or "log". percent: axes of fractions ("x", "y", "xy"). markers: draw them, too.
 
     Raises:
         ValueError: a missing column, an empty frame, an x or y that is not finite or, on a log axis, not positive;

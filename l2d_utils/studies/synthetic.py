@@ -1,19 +1,23 @@
 """A synthetic world whose Bayes router is known, and many small linear routers fitted in it at once.
 
-A regime map asks the same question in hundreds of small problems. `fit_linear` and `fit_plug_in` solve a whole
-batch of them together; each problem of the batch is what `routers.DeferralRouter` and `routers.PlugInRouter` solve.
+`fit_linear` and `fit_plug_in` solve a batch of problems together, each as `routers.DeferralRouter` and
+`routers.PlugInRouter` do.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from l2d_utils.validate import check_matrix
+
+MAX_STEPS = 200  # of Newton's method; a dozen are enough unless a ridge is very weak
 
 
 @dataclass(frozen=True)
@@ -41,10 +45,8 @@ class SpecialistMixture:
         shares = np.asarray(self.shares, dtype=np.float64)
         if len(shares) < 2 or (shares <= 0).any() or not np.isclose(shares.sum(), 1.0):
             raise ValueError(f"shares must be at least 2 positive numbers that sum to 1; found {self.shares}")
-        if not 0 <= self.overlap < 1:
-            raise ValueError(f"overlap must lie in [0, 1); found {self.overlap}")
-        if not 0 < self.accuracy <= 1:
-            raise ValueError(f"accuracy must lie in (0, 1]; found {self.accuracy}")
+        if not (0 <= self.overlap < 1 and 0 < self.accuracy <= 1):
+            raise ValueError(f"overlap must lie in [0, 1), accuracy in (0, 1]; found {self.overlap}, {self.accuracy}")
         if self.n_features < len(shares):
             raise ValueError(f"n_features must be at least {len(shares)}, one per agent; found {self.n_features}")
 
@@ -62,13 +64,8 @@ class SpecialistMixture:
         """E[c_k|x], (n, K), exact."""
         X = check_matrix("X", X, columns=self.n_features)
         logit = np.log(self.shares) + self.separation * X[:, : len(self.shares)]
-        home = np.exp(logit - logit.max(axis=1, keepdims=True))
-        home /= home.sum(axis=1, keepdims=True)
+        home = softmax(logit, axis=1)
         return 1.0 - self.accuracy * (self.overlap + (1.0 - self.overlap) * home)
-
-    def bayes_routes(self, X: ArrayLike) -> NDArray[np.int64]:
-        """argmin_k E[c_k|x], (n,)."""
-        return self.expected_costs(X).argmin(axis=1)
 
 
 def _standardised(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,13 +81,7 @@ def _in_raw_features(theta: Tensor, mean: Tensor, scale: Tensor) -> NDArray[np.f
 
 
 def fit_linear(
-    X: ArrayLike,
-    weights: ArrayLike,
-    margins: ArrayLike,
-    l2: ArrayLike,
-    *,
-    importance: ArrayLike = 1.0,
-    max_iter: int = 60,
+    X: ArrayLike, weights: ArrayLike, margins: ArrayLike, l2: ArrayLike, importance: ArrayLike = 1.0
 ) -> NDArray[np.float64]:
     """Linear routers for D data sets × S settings at once, by damped Newton steps.
 
@@ -108,7 +99,7 @@ def fit_linear(
         (D, S, d+1, K): scores are X @ coefficients[:-1] + coefficients[-1].
 
     Raises:
-        RuntimeError: a problem is not at its minimum after `max_iter` steps.
+        RuntimeError: a problem is not at its minimum after `MAX_STEPS` steps.
     """
     X, w, rho, l2, u = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (X, weights, margins, l2, importance))
     design, mean, scale = _standardised(X)
@@ -131,7 +122,7 @@ def fit_linear(
 
     theta = torch.zeros(*shape, width, dtype=torch.float64)
     now, log_p = value(theta)
-    for _ in range(max_iter):
+    for _ in range(MAX_STEPS):
         p = log_p.exp()
         residual = (pull[:, :, :, None] * p).sum(dim=2) - pull
         gradient = (residual.flatten(1, 2) @ design).view_as(theta) + ridge * theta
@@ -140,15 +131,14 @@ def fit_linear(
         curve = (pull / rho[..., None])[:, :, :, None] * p
         hessian = torch.diag_embed(ridge.flatten(1)).expand(*shape[:2], -1, -1)
         hessian = hessian.reshape(*shape[:2], n_agents, width, n_agents, width).clone()
-        for j in range(n_agents):
-            for k in range(j, n_agents):
-                m = -(curve[:, :, :, j] * p[:, :, :, k]).sum(dim=2)
-                if j == k:
-                    m += curve[:, :, :, j].sum(dim=2)
-                block = (m @ squares.mT).view(*shape[:2], width, width)
-                hessian[:, :, j, :, k] += block
-                if j != k:
-                    hessian[:, :, k, :, j] += block
+        for j, k in itertools.combinations_with_replacement(range(n_agents), 2):
+            m = -(curve[:, :, :, j] * p[:, :, :, k]).sum(dim=2)
+            if j == k:
+                m += curve[:, :, :, j].sum(dim=2)
+            block = (m @ squares.mT).view(*shape[:2], width, width)
+            hessian[:, :, j, :, k] += block
+            if j != k:
+                hessian[:, :, k, :, j] += block
         size = n_agents * width
         step = torch.linalg.solve(hessian.view(*shape[:2], size, size), gradient.flatten(2)).view_as(theta)
         length = torch.ones(*shape[:2], 1, 1, dtype=torch.float64)
@@ -160,7 +150,7 @@ def fit_linear(
                 break
             length[worse] *= 0.5
         theta, now = trial, then
-    raise RuntimeError(f"Newton's method is not at a minimum after {max_iter} steps; is some l2 too small?")
+    raise RuntimeError(f"Newton's method is not at a minimum after {MAX_STEPS} steps; is some l2 too small?")
 
 
 def fit_plug_in(X: ArrayLike, costs: ArrayLike, l2: ArrayLike) -> NDArray[np.float64]:

@@ -153,7 +153,12 @@ def _scored(
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         settings = table.settings(table.find(base), every)
         settings = [s for s in settings if s.get("regressor__n_neighbors", 0) <= min(KNN_ROWS, len(fold)) // 3]
-        scores = [cross_validated(base, setting, problem.X, problem.costs, fold) for setting in settings]
+        scores = []
+        for setting in list(settings):
+            try:
+                scores.append(cross_validated(base, setting, problem.X, problem.costs, fold))
+            except ValueError:  # costs so far apart that its weights vanish: it cannot be had at this price
+                settings.remove(setting)
         for method in wanted:
             if settings and base in (method.key, method.base):
                 yield method, settings, scores

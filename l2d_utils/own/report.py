@@ -99,6 +99,8 @@ def short(agent: str, longest: int = 28) -> str:
 def write(advice: Advice, out: str | Path, curve: PriceCurve | None = None) -> Path:
     """Router, model card, tables and figure into the folder `out` (`results.output_folder`); returns the folder."""
     folder = results.output_folder(out)
+    for leftover in ("frontier.png", "frontier.csv"):  # of another table, which had prices
+        (folder / leftover).unlink(missing_ok=True)
     save(AgentRouter(advice.delivered[1], advice.case.agents, advice.case.features is None), folder)
     results.write_atomically(folder / "card.md", lambda path: path.write_text(card(advice, curve), encoding="utf-8"))
     for name, frame in (

@@ -313,7 +313,7 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFram
     ledger: paper, id, title, claim, mark, notebook, quantity, test, measured, readings, holding, against, verdict.
     readings: paper, id, title, reading, mean, low, high, test, outcome.
     """
-    entries, numbers = [], []
+    entries, numbers, common = [], [], {}
     for claim in claims:
         found = readings(claim, folders)
         holding, against = (sum(r.outcome == kind for r in found) for kind in (HOLDS, AGAINST))
@@ -321,19 +321,12 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFram
         if claim.not_testable:
             verdict = NOT_TESTABLE
         common = {"paper": claim.paper, "id": claim.id, "title": claim.title}
-        entries.append(
-            {
-                **common, "claim": claim.claim, "mark": claim.mark, "notebook": claim.notebook,
-                "quantity": claim.quantity, "test": wanted_text(claim), "measured": measured_text(found),
-                "readings": len(found), "holding": holding, "against": against, "verdict": verdict,
-            }
-        )  # fmt: skip
-        numbers += [
-            {**common, "reading": r.label, "mean": r.mean, "low": r.low, "high": r.high, "test": wanted_text(claim),
-             "outcome": r.outcome}
-            for r in found
-        ]  # fmt: skip
-    return pd.DataFrame(entries), pd.DataFrame(numbers)
+        about = {"claim": claim.claim, "mark": claim.mark, "notebook": claim.notebook, "quantity": claim.quantity}
+        about |= {"test": wanted_text(claim), "measured": measured_text(found), "readings": len(found)}
+        entries.append({**common, **about, "holding": holding, "against": against, "verdict": verdict})
+        numbers += [{**common, "reading": r.label, **r._asdict(), "test": about["test"]} for r in found]
+    columns = [*common, "reading", "mean", "low", "high", "test", "outcome"]
+    return pd.DataFrame(entries), pd.DataFrame(numbers, columns=columns)
 
 
 def counts_text(ledger: pd.DataFrame) -> str:

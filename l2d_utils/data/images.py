@@ -66,16 +66,13 @@ def load_images(name: str) -> ImageData:
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"name must consist of letters, digits, _ and -; found {name!r}")
-    folder = data_folder()
-    return _load_images(name, None if name in ("mnist5k", "digits") else folder)
+    return _load_images(name, None if name in EMBEDDED else data_folder())
 
 
 @functools.lru_cache(maxsize=4)
 def _load_images(name: str, folder: Path | None) -> ImageData:
-    if name == "mnist5k":
-        return _mnist5k()
-    if name == "digits":
-        return _digits()
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
     if name == "fashion_mnist":
         return _fashion_mnist(folder)
     if folder is not None and any((folder / name).glob("*.parquet")):
@@ -92,7 +89,7 @@ def _load_images(name: str, folder: Path | None) -> ImageData:
 
 def available_images() -> tuple[str, ...]:
     """Names that `load_images` finds here, embedded ones first."""
-    names = ["mnist5k", "digits"]
+    names = list(EMBEDDED)
     if _fashion_folder(data_folder()) is not None:
         names.append("fashion_mnist")
     folder = data_folder()
@@ -117,6 +114,9 @@ def _digits() -> ImageData:
     images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)  # stored as 0..16
     source = "1,797 handwritten digits shipped with scikit-learn (8 x 8 grey)"
     return _data("digits", images, table[:, -1], None, DIGITS, source, digest(content))
+
+
+EMBEDDED = {"mnist5k": _mnist5k, "digits": _digits}
 
 
 def _data(name, images, labels, test, classes, source, sha256) -> ImageData:

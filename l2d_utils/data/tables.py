@@ -70,17 +70,14 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
     name = str(name_or_path)
     if name == "paretobandit":
         return _paretobandit()
-    path = Path(name).expanduser()
+    path, folder = Path(name).expanduser(), data_folder()
     if path.suffix.lower() not in (".csv", ".parquet"):
-        folder = data_folder()
-        if folder is None or not (folder / "routing" / f"{name}.parquet").is_file():
-            raise FileNotFoundError(
-                f"no routing table {name!r}: give 'paretobandit', a path that ends in .csv or .parquet, or the "
-                f"name of a file $L2D_DATA_DIR/routing/{name}.parquet (L2D_DATA_DIR is {folder or 'not set'})"
-            )
-        path = folder / "routing" / f"{name}.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: a routing table in .csv or .parquet is expected there")
+        path = folder and folder / "routing" / f"{name}.parquet"
+    if path is None or not path.is_file():
+        raise FileNotFoundError(
+            f"no routing table {name!r}: give 'paretobandit', the path of a .csv or .parquet file, or the name of "
+            f"a file $L2D_DATA_DIR/routing/<name>.parquet (L2D_DATA_DIR is {folder or 'not set'})"
+        )
     frame = read_table(path)
     source = ROUTING_SOURCES.get(name, f"{len(frame):,} prompts from {path.name}")
     return routing_table(frame, name=path.stem, source=source, sha256=file_sha256(path))
@@ -103,16 +100,10 @@ def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
         # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
         text = {c: str for c in ("prompt", "task", "split")}
         missing = {c: list(empty) for c in header if c.startswith(("score/", "cost/"))} if empty else None
-        options = {
-            "dtype": text,
-            "keep_default_na": False,
-            "na_values": missing,
-            "low_memory": False,
-            "index_col": False,
-        }
+        as_text = {"dtype": text, "keep_default_na": False, "na_values": missing}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            return pd.read_csv(path, **options)
+            return pd.read_csv(path, **as_text, low_memory=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable UTF-8 csv file ({error})") from None
 

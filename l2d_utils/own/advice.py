@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from l2d_utils import text
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
 from l2d_utils.data import DataError
 from l2d_utils.methods import label
-from l2d_utils.metrics import Interval, best_single, deferral_loss, deferral_ratios, interval, routed_costs
+from l2d_utils.metrics import Interval, best_single, deferral_loss, deferral_ratios, routed_costs
 from l2d_utils.own.choosing import CHOOSE_ROWS, EVERY, MIN_USEFUL, Choice, choose, fitted_router, grouped_folds
+from l2d_utils.own.counting import by_prompt
 from l2d_utils.own.intake import Case, filled
 from l2d_utils.own.suspicions import Oddity
 
@@ -35,16 +37,18 @@ def features(case: Case) -> NDArray:
 class Advice:
     """A tested router and everything its report is made of.
 
-    choice: the delivered router, and how it was chosen. rows (m,): held-out rows with a score from every agent;
+    choice: what was chosen on all development rows, and how. rows (m,): held-out rows with a score from every agent;
     routes, single (m,): the agent that the chosen router, and the best single agent rule, sent each to; costs (m, K).
-    outer: in words, how the rows were held out. tests: per method and control the held-out loss, and the mean gain over
-    the best single agent with its interval; no choice was made by it.
+    outer: in words, how the rows were held out. taken: per set of held-out rows, the method that was chosen for it.
+    tests: per method and control the held-out loss, and the mean gain over the best single agent with its interval; no
+    choice was made by it.
     """
 
     case: Case
     price_weight: float
     choice: Choice
     outer: str
+    taken: tuple[str, ...]
     rows: NDArray[np.int64]
     routes: NDArray[np.int64]
     single: NDArray[np.int64]
@@ -54,26 +58,62 @@ class Advice:
     @property
     def gain(self) -> Interval:
         """Errors per prompt that the chosen router saves against the best single agent, on held-out rows."""
-        return interval(routed_costs(self.costs, self.single) - routed_costs(self.costs, self.routes))
+        saved = routed_costs(self.costs, self.single) - routed_costs(self.costs, self.routes)
+        return by_prompt(saved, self.case.group[self.rows])
+
+    @property
+    def outcome(self) -> str:
+        """ "use" the router, "not proven", or "do not". A router is for use if one was chosen on the development rows,
+        and on most sets of held-out rows, and if it saves beyond noise there."""
+        if self.choice.method == "best_single" or self.gain.high < 0:
+            return "do not"
+        stable = 2 * self._routed > len(self.taken)
+        return "use" if stable and self.gain.low > 0 else "not proven"
+
+    @property
+    def _routed(self) -> int:
+        return sum(method != "best_single" for method in self.taken)
+
+    @property
+    def delivered(self) -> tuple[str, BaseEstimator, NDArray[np.int64]]:
+        """Method and router that are taken home: the chosen one if it is for use, else the best single agent; and the
+        agents (m,) that its procedure sent the held-out rows to."""
+        if self.outcome != "use":
+            return "best_single", self.choice.single, self.single
+        same = set(self.taken) == {self.choice.method}
+        return self.choice.method if same else "chosen router", self.choice.router, self.routes
 
     def verdict(self) -> str:
         """What to do, in a sentence or two."""
-        agent = self.case.agents[int(np.bincount(self.single).argmax())]
+        agent, chosen = self.case.agents[int(np.bincount(self.single).argmax())], label(self.choice.method)
+        mean, low, high = self.gain
+        found = (
+            f"{abs(mean):.4f} errors per prompt against always asking {agent} (95 % interval {low:.4f} to {high:.4f}, "
+            f"{len(np.unique(self.case.group[self.rows])):,} prompts)."
+        )
+        if self.outcome == "use":
+            return f"Use the router ({chosen}). On held-out rows it saves {found}"
         if self.choice.method == "best_single":
+            nearest = f"the nearest was {label(self.choice.candidate)}"
+            why = (
+                nearest if self.choice.settings else "an agent is hardly ever any use at this price, so none was tried"
+            )
             return (
                 f"Send everything to {agent}. No router beat it on the development rows beyond noise "
-                f"(the nearest was {label(self.choice.candidate)}), so the safe choice is the simple one."
+                f"({why}), so the safe choice is the simple one."
             )
-        low, high = self.gain.low, self.gain.high
-        proof = "On held-out rows it saves" if low > 0 else "On held-out rows the difference is within noise:"
-        return (
-            f"Use the router ({label(self.choice.method)}). {proof} {self.gain.mean:.4f} errors per "
-            f"prompt against always asking {agent} (95 % interval {low:.4f} to {high:.4f}, {len(self.rows):,} prompts)."
-        )
+        if self.outcome == "do not":
+            return f"Send everything to {agent}. The router chosen on the development rows ({chosen}) lost {found}"
+        if 2 * self._routed <= len(self.taken):
+            parts = f"{self._routed} of {len(self.taken)} folds took a router"
+            return f"Not proven: send everything to {agent}. The choice is unstable: {parts}, though all rows did."
+        more = "saves" if mean > 0 else "loses"
+        return f"Not proven: send everything to {agent}. On held-out rows the router ({chosen}) {more} {found}"
 
     def shares(self) -> pd.DataFrame:
-        """Share of the held-out prompts per agent: columns method, agent, share; the oracle beside the router."""
-        routings = {self.choice.method: self.routes, "oracle": self.costs.argmin(axis=1)}
+        """Share of the held-out prompts per agent: method, agent, share; the oracle beside what is delivered."""
+        method, _, sent = self.delivered
+        routings = {method: sent, "oracle": self.costs.argmin(axis=1)}
         rows = [
             (method, agent, share)
             for method, routes in routings.items()
@@ -84,23 +124,25 @@ class Advice:
     def tasks(self) -> pd.DataFrame:
         """Per task, largest first: prompts, the agent asked most and its share, errors saved per prompt."""
         task = np.full(len(self.rows), "all") if self.case.task is None else self.case.task[self.rows]
-        gain = routed_costs(self.costs, self.single) - routed_costs(self.costs, self.routes)
+        sent = self.delivered[2]
+        gain = routed_costs(self.costs, self.single) - routed_costs(self.costs, sent)
         rows = []
         for name in np.unique(task):
             inside = task == name
-            shares = deferral_ratios(self.routes[inside], len(self.case.agents))
+            shares = deferral_ratios(sent[inside], len(self.case.agents))
             rows.append((name, inside.sum(), self.case.agents[shares.argmax()], shares.max(), gain[inside].mean()))
         table = pd.DataFrame(rows, columns=["task", "prompts", "asked most", "share", "gain"])
         return table.sort_values(["prompts", "task"], ascending=[False, True], kind="stable").reset_index(drop=True)
 
     def worst(self, n: int = 8) -> pd.DataFrame:
         """The held-out prompts on which most was lost against the best agent of each. Show by `prompt_html`."""
-        lost = routed_costs(self.costs, self.routes) - self.costs.min(axis=1)
+        sent = self.delivered[2]
+        lost = routed_costs(self.costs, sent) - self.costs.min(axis=1)
         top = np.argsort(-lost.round(9), kind="stable")[:n]
         frame = pd.DataFrame({"prompt": [self.case.prompts[i] or f"row {i}" for i in self.rows[top]]})
         if self.case.task is not None:
             frame.insert(0, "task", self.case.task[self.rows[top]])
-        frame["went to"] = [self.case.agents[k] for k in self.routes[top]]
+        frame["went to"] = [self.case.agents[k] for k in sent[top]]
         frame["better"] = [self.case.agents[k] for k in self.costs[top].argmin(axis=1)]
         frame["lost"] = [f"{x:.2f}" for x in lost[top]]
         return frame
@@ -149,7 +191,9 @@ def advise(
         choice = choose(X, costs, group=case.group, trusted=case.complete, **settings)
     rows, costs = (np.concatenate([getattr(p, name) for p in parts]) for name in ("rows", "costs"))
     routes, single = (np.concatenate([p.routes[name] for p in parts]) for name in ("chosen router", "best_single"))
-    return Advice(case, price_weight, choice, outer, rows, routes, single, costs, _tests(parts, costs, single))
+    taken = tuple(p.choice.method for p in parts)
+    tests = _tests(parts, costs, single, case.group[rows])
+    return Advice(case, price_weight, choice, outer, taken, rows, routes, single, costs, tests)
 
 
 def _without_useless(case: Case, price_weight: float) -> Case:
@@ -208,13 +252,13 @@ def _test(case: Case, X: NDArray, dev: NDArray, test: NDArray, price_weight: flo
     return _Part(choice, test, costs[test], routes)
 
 
-def _tests(parts: list[_Part], costs: NDArray, single: NDArray) -> pd.DataFrame:
+def _tests(parts: list[_Part], costs: NDArray, single: NDArray, group: NDArray) -> pd.DataFrame:
     """Held-out loss and gain over the best single agent: the chosen router, all methods, controls."""
     alone = routed_costs(costs, single)
     rows = []
     for name in parts[0].routes:
         if all(name in p.routes for p in parts):
             routes = np.concatenate([p.routes[name] for p in parts])
-            rows.append((name, deferral_loss(costs, routes), *interval(alone - routed_costs(costs, routes))))
-    rows.append(("random", costs.mean(), *interval(alone - costs.mean(axis=1))))
+            rows.append((name, deferral_loss(costs, routes), *by_prompt(alone - routed_costs(costs, routes), group)))
+    rows.append(("random", costs.mean(), *by_prompt(alone - costs.mean(axis=1), group)))
     return pd.DataFrame(rows, columns=["method", "loss", "mean", "low", "high"])

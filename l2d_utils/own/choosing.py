@@ -18,7 +18,7 @@ from l2d_utils import choose as tuner
 from l2d_utils import methods as table
 from l2d_utils.data import Split
 from l2d_utils.metrics import best_single
-from l2d_utils.routers import PlugInRouter
+from l2d_utils.own.counting import standard_error
 from l2d_utils.rules import route
 from l2d_utils.studies.compare import Problem
 
@@ -48,12 +48,14 @@ class Trial(NamedTuple):
 class Choice(NamedTuple):
     """What cross-validation on the development rows chose.
 
-    `method` ("best_single" if no router beat it beyond noise) and its fitted `router`; `candidate`: the router with
-    the smallest validation loss, chosen or not; `trials`: one row per method; `settings`: the best trial of each.
+    `method` ("best_single" if no router beat it beyond noise) and its fitted `router`; `single`: the router that sends
+    everything to the best single agent; `candidate`: the one with the smallest validation loss, chosen or not;
+    `trials`: one row per method; `settings`: the best trial of each.
     """
 
     method: str
     router: BaseEstimator
+    single: BaseEstimator
     candidate: str
     candidate_router: BaseEstimator
     trials: pd.DataFrame
@@ -88,6 +90,7 @@ def choose(
 
     A router is taken if its cross-validated loss is below the best single agent's beyond noise: by a one-sided
     paired test at 5 %, divided by the number of settings tried (Bonferroni), since the best of many tries is compared.
+    Rows of one group count as one draw.
 
     Args:
         X: (n, d). costs: (n, K).
@@ -105,29 +108,41 @@ def choose(
     judged = trusted[sample]
     held, single = costs[sample][judged], best_single(costs)
     methods = candidates() if methods is None else methods
-    if ((costs.max() - costs[sample] > 0).sum(axis=0) < MIN_USEFUL).any():
+    if not _learnable(costs, sample, fold):
         methods = ()  # an agent that is never any good: there is nothing to choose between
 
     rows = np.flatnonzero(judged)
     problem = Problem(X[sample], costs[sample], Split(np.arange(len(sample)), rows, rows[:0]))
     tried, best = 0, {}
     for method, settings, scores in _scored(methods, every, problem, fold):
-        trials = [_trial(method, s, x[judged], problem, single) for s, x in zip(settings, scores, strict=True)]
+        trials = [
+            _trial(method, s, x[judged], problem, single, group[sample][judged])
+            for s, x in zip(settings, scores, strict=True)
+        ]
         best[method.key] = tuner.choose(settings, trials, lambda trial: -trial.gain).best
         tried += len(trials)
 
     alone = held[:, single].mean()
-    constant = PlugInRouter(regressor=DummyRegressor()).fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
+    plug_in = table.find("plug_in").make(regressor=DummyRegressor())
+    constant = plug_in.fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
     limit = stats.norm.ppf(1 - 0.05 / max(tried, 1))
     rows = [("best_single", "", alone, 0.0, 0.0)]
     rows += [(m, _words(t.setting), alone - t.gain, t.gain, t.gain - limit * t.error) for m, t in best.items()]
     trials = pd.DataFrame(rows, columns=["method", "setting", "validation_loss", "gain", "gain_at_least"])
     if not best:
-        return Choice("best_single", constant, "best_single", constant, trials, {})
+        return Choice("best_single", constant, constant, "best_single", constant, trials, {})
     leader = max(best.values(), key=lambda trial: trial.gain)
     router = fitted_router(leader, X, costs, sample)
     chosen = (leader.method, router) if leader.gain - limit * leader.error > 0 else ("best_single", constant)
-    return Choice(*chosen, leader.method, router, trials, best)
+    return Choice(*chosen, constant, leader.method, router, trials, best)
+
+
+def _learnable(costs: NDArray, sample: NDArray, fold: NDArray) -> bool:
+    """Whether every agent is below the largest cost often enough, and at all in the training part of every fold."""
+    if ((costs.max() - costs[sample] > 0).sum(axis=0) < MIN_USEFUL).any():
+        return False
+    parts = (costs[sample][fold != k] for k in np.unique(fold))
+    return all(len(part) and (part < part.max()).any(axis=0).all() for part in parts)
 
 
 def _scored(
@@ -138,7 +153,12 @@ def _scored(
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         settings = table.settings(table.find(base), every)
         settings = [s for s in settings if s.get("regressor__n_neighbors", 0) <= min(KNN_ROWS, len(fold)) // 3]
-        scores = [cross_validated(base, setting, problem.X, problem.costs, fold) for setting in settings]
+        scores = []
+        for setting in list(settings):
+            try:
+                scores.append(cross_validated(base, setting, problem.X, problem.costs, fold))
+            except ValueError:  # costs so far apart that its weights vanish: it cannot be had at this price
+                settings.remove(setting)
         for method in wanted:
             if settings and base in (method.key, method.base):
                 yield method, settings, scores
@@ -153,7 +173,9 @@ def _trainable(key: str) -> table.Method:
     return method
 
 
-def _trial(method: table.Method, setting: dict[str, Any], scores: NDArray, problem: Problem, single: int) -> Trial:
+def _trial(
+    method: table.Method, setting: dict[str, Any], scores: NDArray, problem: Problem, single: int, group: NDArray
+) -> Trial:
     held = problem.costs[problem.split.validation]
     alone = held[:, single]
     moved = method.offsets(scores, held, problem) if method.offsets else None
@@ -161,7 +183,7 @@ def _trial(method: table.Method, setting: dict[str, Any], scores: NDArray, probl
     gain = alone - held[np.arange(len(held)), route(scores, offsets)]
     # the loss of shrunken offsets is cross-validated; their gains row by row are not, and only give the spread
     mean = gain.mean() if moved is None else alone.mean() - moved.chosen_by
-    return Trial(method.key, mean, gain.std(ddof=1) / np.sqrt(len(gain)), setting, offsets)
+    return Trial(method.key, mean, standard_error(gain, group)[0], setting, offsets)
 
 
 def cross_validated(method: str, setting: Mapping[str, Any], X: NDArray, costs: NDArray, fold: NDArray) -> NDArray:

@@ -12,9 +12,10 @@ from l2d_utils import choose as tuner
 from l2d_utils import methods
 from l2d_utils.costs import default_dollar_unit
 from l2d_utils.data import DataError
-from l2d_utils.metrics import Interval, interval
+from l2d_utils.metrics import Interval
 from l2d_utils.own.advice import features, held_out
 from l2d_utils.own.choosing import CHOOSE_ROWS, EVERY, cross_validated, fit, grouped_folds
+from l2d_utils.own.counting import by_prompt
 from l2d_utils.own.intake import Case, filled
 
 #: Price weights of the frontier.
@@ -71,9 +72,9 @@ def price_curve(
         points.groupby("price_weight", as_index=False).mean(),
         pd.DataFrame({"agent": case.agents, **alone}),
         case.agents[int(np.bincount([p.agent for p in parts]).argmax())],
-        interval(had["dollars"].to_numpy() - got["dollars"].to_numpy()),
+        by_prompt(had["dollars"].to_numpy() - got["dollars"].to_numpy(), case.group[tested]),
         float(1.0 - got["dollars"].to_numpy().sum() / had["dollars"].to_numpy().sum()),
-        interval(got["accuracy"].to_numpy() - had["accuracy"].to_numpy()),
+        by_prompt(got["accuracy"].to_numpy() - had["accuracy"].to_numpy(), case.group[tested]),
     )
 
 

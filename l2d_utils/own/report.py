@@ -38,11 +38,12 @@ def card(advice: Advice, curve: PriceCurve | None = None) -> str:
     """The model card, Markdown with HTML tables: `card.md.j2`, filled from `advice`. Whatever the template shows goes
     through `escape.safe`, tables through `escape.prompt_html`: no text of the table is taken for markup."""
     case, choice = advice.case, advice.choice
+    method = choice.method if advice.outcome == "use" else "best_single"
     spread = pd.DataFrame({
         "agent": case.agents,
         "mean score": [f"{x:.3f}" for x in np.nanmean(case.scores, axis=0)],
         "dollars per 1,000": "" if case.dollars is None else [f"{1000 * x:.4g}" for x in case.dollars.mean(axis=0)],
-        "share of held-out prompts": [f"{x:.1%}" for x in deferral_ratios(advice.routes, len(case.agents))],
+        "share of held-out prompts": [f"{x:.1%}" for x in deferral_ratios(advice.delivered[2], len(case.agents))],
     })  # fmt: skip
     tasks = advice.tasks().head(20)
     tasks["share"], tasks["gain"] = [f"{x:.0%}" for x in tasks["share"]], [f"{x:+.4f}" for x in tasks["gain"]]
@@ -51,8 +52,8 @@ def card(advice: Advice, curve: PriceCurve | None = None) -> str:
     page = Environment(finalize=_shown, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     page.filters["signed"] = lambda x, digits=4: Markup(_signed(x, digits))
     return page.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")).render(
-        advice=advice, case=case, curve=curve, method=label(choice.method),
-        setting=choice.trials.set_index("method").loc[choice.method, "setting"],
+        advice=advice, case=case, curve=curve, method=label(method),
+        setting=choice.trials.set_index("method").loc[method, "setting"],
         developed=len(case.scores) if case.test is None else int((~case.test).sum()),
         odd=Markup(prompt_html(case.report(), longest=400)),
         **{name: Markup(prompt_html(table)) for name, table in tables.items()},
@@ -98,7 +99,9 @@ def short(agent: str, longest: int = 28) -> str:
 def write(advice: Advice, out: str | Path, curve: PriceCurve | None = None) -> Path:
     """Router, model card, tables and figure into the folder `out` (`results.output_folder`); returns the folder."""
     folder = results.output_folder(out)
-    save(AgentRouter(advice.choice.router, advice.case.agents, advice.case.features is None), folder)
+    for leftover in ("frontier.png", "frontier.csv"):  # of another table, which had prices
+        (folder / leftover).unlink(missing_ok=True)
+    save(AgentRouter(advice.delivered[1], advice.case.agents, advice.case.features is None), folder)
     results.write_atomically(folder / "card.md", lambda path: path.write_text(card(advice, curve), encoding="utf-8"))
     for name, frame in (
         ("oddities", advice.case.report()), ("trials", advice.choice.trials), ("tests", advice.tests),

@@ -1,0 +1,101 @@
+"""Tables as people really have them: each kind is read, with every repair counted, or refused with a cell quoted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from made import table
+
+from l2d_utils.data import DataError
+from l2d_utils.own import cells, intake
+
+
+def written(frame, tmp_path):
+    """As it comes back from a csv."""
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    return intake.read(tmp_path / "t.csv")
+
+
+def spelled(frame, prefix, spell):
+    columns = [c for c in frame if c.startswith(prefix)]
+    return frame.assign(**{c: [spell(x) for x in frame[c]] for c in columns})
+
+
+def odd(case):
+    return " | ".join(f"{o.found} ({o.count})" for o in case.oddities)
+
+
+PRICES = {
+    "dollar sign": "${:.5f}".format, "dollar and blank": "$ {:.5f}".format, "currency": "USD {:.5f}".format,
+    "thousands": lambda x: f"{1e7 * x:,.2f}", "euros": lambda x: f"€{1e7 * x:,.2f}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", PRICES)
+def test_prices_are_read_as_people_write_them(way, tmp_path):
+    frame = table()
+    case = written(spelled(frame, "cost/", PRICES[way]), tmp_path)
+    ratio = case.dollars / frame[[f"cost/a{k}" for k in range(3)]].to_numpy()
+    np.testing.assert_allclose(ratio, 1e7 if way in ("thousands", "euros") else 1.0, rtol=0.02)
+    assert "read as numbers" in " ".join(o.done for o in case.oddities) and "mean cost" not in odd(case)
+
+
+def test_text_in_prices_is_refused_with_a_cell_and_never_filled(tmp_path):
+    frame = table()
+    frame["cost/a1"] = frame["cost/a1"].astype(object)
+    frame.loc[frame.index[:30], "cost/a1"] = "ask sales"
+    with pytest.raises(DataError, match="'cost/a1' holds 30 cells that are no price, such as 'ask sales'"):
+        written(frame, tmp_path)
+    with pytest.raises(DataError, match="'1,234'.*thousand"):  # or 1.234? It is asked for, not guessed
+        written(table().assign(**{"cost/a1": "1,234"}), tmp_path)
+
+
+SCORES = {
+    "PASS": lambda x: "PASS" if x > 0.5 else "FAIL", "yes": lambda x: "yes" if x > 0.5 else "no",
+    "True": lambda x: str(x > 0.5), "correct": lambda x: "Correct" if x > 0.5 else "Incorrect",
+    "%": lambda x: f"{100 * (x > 0.5):.0f}%",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("word", SCORES)
+def test_words_for_scores_are_read(word, tmp_path):
+    frame = table()
+    case = written(spelled(frame, "score/", SCORES[word]), tmp_path)
+    np.testing.assert_array_equal(case.scores, frame[[f"score/a{k}" for k in range(3)]].to_numpy() > 0.5)
+    assert word == "True" or f"such as {SCORES[word](case.scores[0, 0])!r} (120)" in odd(case)
+
+
+def test_words_that_stand_for_nothing_are_quoted():
+    with pytest.raises(DataError, match="'good' in 'score/a0' and 'bad' in 'score/a1' cannot be read as a score"):
+        intake.read(table().assign(**{"score/a0": "good", "score/a1": "bad"}))
+
+
+@pytest.mark.parametrize("word", ["None", "NA", "-", "null"])
+def test_a_class_may_have_the_name_of_an_empty_cell(word, tmp_path):
+    rng = np.random.default_rng(0)
+    classes = np.array([word, "Up", "Down"])
+    truth = rng.integers(3, size=150)
+    frame = pd.DataFrame({"prompt": [f"headline {i}" for i in range(150)], "truth": classes[truth]})
+    for name in ("ann", "ben"):
+        frame[f"label/{name}"] = classes[np.where(rng.random(150) < 0.7, truth, rng.integers(3, size=150))]
+    case = written(frame, tmp_path)
+    assert case.complete.sum() == 150 and f"cells {word!r} in 'truth'" in odd(case)
+    expected = frame[["label/ann", "label/ben"]].eq(frame["truth"], axis=0).to_numpy(dtype=float)
+    np.testing.assert_array_equal(case.scores, expected)
+
+
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=8), st.floats(), st.none(), st.sampled_from(["1,234", "$5", "85%"])), min_size=1
+    )
+)
+def test_any_cell_is_a_number_or_missing(found):
+    column = pd.Series(found, dtype=object)
+    for read in (cells.scores, cells.prices):
+        try:
+            values, _, count = read(column)
+        except ValueError as error:
+            assert "\n" not in str(error)
+        else:
+            assert values.shape == (len(found),) and not np.isinf(values).any() and 0 <= count <= len(found)

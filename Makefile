@@ -10,6 +10,9 @@ JOBS ?= 2
 OMP_NUM_THREADS ?= 1
 export OMP_NUM_THREADS
 ARGS ?=
+# JupyterLab starts as root, which is who one is in a container, only when told to. Kernels take the package from here.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 GRID ?= notebooks/grid.yaml
 
 .DEFAULT_GOAL := help
@@ -25,14 +28,22 @@ endef
 
 install: $(STAMP)  ## Create .venv from requirements.lock (a second time does nothing)
 
+# A Python that is gone (it was upgraded) leaves a dangling .venv: the stamp counts only while its Python starts.
+ifneq ($(wildcard $(STAMP)),)
+ifneq ($(shell $(BIN)/python -c 'print(1)' 2>/dev/null),1)
+$(shell rm -f $(STAMP))
+CLEAR := --clear
+endif
+endif
+
 $(STAMP): requirements.lock
 	$(check_python)
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(CLEAR) $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	@touch $@
 
-reproduce: $(STAMP)  ## Run every notebook on embedded real data; results in runs/ (ARGS="--notebooks 00,06")
+reproduce: $(STAMP)  ## Run every notebook, two at a time; results in runs/ (ARGS="--notebooks 00,06 --kernels 4")
 	$(BIN)/python -m reproduce run --profile quick $(ARGS)
 
 full: $(STAMP)  ## The same with the full settings of notebooks/profiles.yaml
@@ -50,10 +61,10 @@ test: $(STAMP)  ## Unit and property tests, then every stored notebook output ag
 
 lint: $(STAMP)  ## ruff on code and notebooks
 	$(BIN)/python -m ruff check .
-	$(BIN)/python -m ruff format --check l2d_utils tests benchmarks book
+	$(BIN)/python -m ruff format --check l2d_utils reproduce tests benchmarks book
 
-lab: $(STAMP)  ## JupyterLab on this machine only
-	$(BIN)/python -m jupyterlab --ip=127.0.0.1 notebooks
+lab: $(STAMP)  ## JupyterLab on this machine only (ARGS="--port=9999 --no-browser")
+	$(BIN)/python -m jupyterlab --ip=127.0.0.1 $(AS_ROOT) $(ARGS) notebooks
 
 notebooks: $(STAMP)  ## Re-execute the notebooks in place; a second time changes no byte (ARGS="--notebooks 06")
 	$(BIN)/python -m reproduce execute $(ARGS)

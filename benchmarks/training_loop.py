@@ -7,16 +7,29 @@ for the history. The reference is forward and backward alone, on batches that we
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 
 import numpy as np
 import torch
 from timing import report, seconds
+from torch import nn
 from torch.nn import functional as F
 
 from l2d_utils import agents, data, training
 
 BATCH = 128
+
+
+class SmallCNN(agents.ImageClassifier):
+    """Three 3 x 3 convolutions with batch norm, pooled; for 32 x 32 colour images."""
+
+    def __init__(self):
+        layers, widths = [], (3, 32, 64, 64)
+        for inputs, width in itertools.pairwise(widths):
+            layers += [nn.Conv2d(inputs, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            layers.append(nn.MaxPool2d(2) if len(layers) < 8 else nn.AdaptiveAvgPool2d(1))
+        super().__init__(nn.Sequential(*layers, nn.Flatten()), 64, 10, 0.5, 0.25)
 
 
 def images(rows: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,9 +42,9 @@ def images(rows: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.integers(0, 256, (rows, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, rows)
 
 
-def network() -> agents.SmallCNN:
+def network() -> SmallCNN:
     with agents.seeded(0):
-        return agents.SmallCNN()
+        return SmallCNN()
 
 
 def epoch(pixels: np.ndarray, labels: np.ndarray) -> None:
@@ -39,7 +52,7 @@ def epoch(pixels: np.ndarray, labels: np.ndarray) -> None:
     training.train(network(), pixels, loss, epochs=1, batch_size=BATCH, random_state=0, device="cpu")
 
 
-def bare(rows: int, batches: list[tuple[torch.Tensor, torch.Tensor]], net: agents.SmallCNN) -> None:
+def bare(rows: int, batches: list[tuple[torch.Tensor, torch.Tensor]], net: SmallCNN) -> None:
     for i in range(-(-rows // BATCH)):
         x, y = batches[i % len(batches)]
         net.zero_grad()

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-import json
-import zipfile
-from collections.abc import Callable, Collection, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from l2d_utils.results import write_atomically
-
 # ---------------------------------------------------------------- simulated experts
 
 
 def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) -> tuple[tuple[int, ...], ...]:
-    """Consecutive classes for each expert, in these shares: 10 classes give (0..6), (7, 8), (9).
+    """Consecutive classes for each expert, in these shares: the imbalance of MILD's image study.  [reconstructed]
 
-    The expert imbalance of MILD's image study [reconstructed: theory section 3]. Raises ``ValueError`` if the
-    shares do not sum to 1 or leave an expert without a class.
+    Raises:
+        ValueError: the shares do not sum to 1, or leave an expert without a class.
+
+    Example:
+        >>> imbalanced_homes(10)
+        ((0, 1, 2, 3, 4, 5, 6), (7, 8), (9,))
     """
     shares = np.asarray(shares, dtype=np.float64)
     if shares.ndim != 1 or not np.all(shares > 0) or abs(shares.sum() - 1) > 1e-9:
@@ -46,12 +43,23 @@ def specialist(
     elsewhere: float | None = None,
     random_state: int,
 ) -> np.ndarray:
-    """Predictions int64 (n,) of a simulated expert for labels (n,).
+    """Answers int64 (n,) of a simulated expert to inputs with these labels.  [reconstructed]
 
-    Right with probability ``accuracy`` on the classes in ``home`` and ``elsewhere`` on the others;
-    ``elsewhere=None`` is chance, 1/n_classes, that is, a uniform guess over all classes. Wrong answers are
-    uniform over the other classes. The draws do not depend on the two accuracies: raising one only turns
-    wrong answers right. [reconstructed]
+    Wrong answers are uniform over the other classes. The draws do not depend on the two accuracies: raising one only
+    turns wrong answers right.
+
+    Args:
+        labels: (n,) int in 0..n_classes−1.
+        home: classes that the expert knows.
+        accuracy: probability of being right on them.
+        elsewhere: the same on the others; None is 1/n_classes, a uniform guess over all classes.
+
+    Raises:
+        ValueError: a label or home class out of range (row named), a probability outside [0, 1].
+
+    Example:
+        >>> specialist([0, 1, 2, 9, 9], home=(0, 1, 2), n_classes=10, random_state=0)
+        array([0, 1, 2, 9, 8])
     """
     labels = np.asarray(labels)
     home = sorted({int(c) for c in home})
@@ -77,7 +85,7 @@ def specialist(
 def to_input(
     images: torch.Tensor, dtype: torch.dtype, mean: torch.Tensor | float, std: torch.Tensor | float
 ) -> torch.Tensor:
-    """uint8 (n, H, W, C) -> dtype (n, C, H, W) in channels_last memory: (x / 255 - mean) / std."""
+    """uint8 (n, H, W, C) → dtype (n, C, H, W) in channels_last memory: (x / 255 − mean) / std."""
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(f"images must be uint8 (n, H, W, C); found {images.dtype} {tuple(images.shape)}")
     return ((images.to(dtype) / 255 - mean) / std).permute(0, 3, 1, 2)
@@ -86,19 +94,12 @@ def to_input(
 class ImageClassifier(nn.Module):
     """A body that turns pixels into features, and a linear head.
 
-    Takes uint8 images (n, H, W, C), converted to the parameters' dtype and normalised inside, so that images
-    stay uint8 until the batch. ``features(x)`` is (n, width), ``forward(x) = head(features(x))`` is (n,
-    n_outputs). The head's outputs are class logits for a classifier, agents' scores for a router.
+    Takes uint8 images (n, H, W, C), converted to the parameters' dtype and normalised inside, so that images stay uint8
+    until the batch. features(x) is (n, width), forward(x) = head(features(x)) is (n, n_outputs): class logits for a
+    classifier, agents' scores for a router.
     """
 
-    def __init__(
-        self,
-        body: nn.Module,
-        width: int,
-        n_outputs: int,
-        mean: Sequence[float] | float,
-        std: Sequence[float] | float,
-    ):
+    def __init__(self, body: nn.Module, width: int, n_outputs: int, mean, std):
         super().__init__()
         self.body = body
         self.head = nn.Linear(width, n_outputs)
@@ -130,18 +131,6 @@ def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False), nn.BatchNorm2d(outputs))
 
 
-class SmallCNN(ImageClassifier):
-    """Three 3 x 3 convolutions with batch norm, pooled; for 32 x 32 colour images."""
-
-    def __init__(self, channels: int = 3, n_outputs: int = 10, *, features: int = 64, mean=0.5, std=0.25):
-        body = nn.Sequential(
-            _conv(channels, 32), nn.ReLU(), nn.MaxPool2d(2),
-            _conv(32, 64), nn.ReLU(), nn.MaxPool2d(2),
-            _conv(64, features), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        )  # fmt: skip
-        super().__init__(body, features, n_outputs, mean, std)
-
-
 class _Block(nn.Module):
     """Two 3 x 3 convolutions and a parameter-free shortcut (strided, zero channels added: option A)."""
 
@@ -156,7 +145,7 @@ class _Block(nn.Module):
 
 
 class ResNet(ImageClassifier):
-    """The CIFAR ResNet of He et al. (2016) with depth 6n + 2 (8, 20, 32, ...); 4 * width features [prior]."""
+    """The CIFAR ResNet of He et al. (2016) with depth 6n + 2 (8, 20, 32, ...); 4·width features.  [prior]"""
 
     def __init__(self, depth: int = 8, channels: int = 3, n_outputs: int = 10, *, width: int = 16, mean=0.5, std=0.25):
         if depth < 8 or (depth - 2) % 6:
@@ -172,10 +161,7 @@ class ResNet(ImageClassifier):
 
 @contextlib.contextmanager
 def seeded(random_state: int) -> Iterator[None]:
-    """Torch draws inside the block depend on random_state alone; the global generator is put back.
-
-    ``with seeded(0): module = LeNet()`` gives the same initial weights wherever it stands.
-    """
+    """Torch draws inside a `with` block depend on random_state alone; the global generator is put back."""
     with torch.random.fork_rng():
         torch.manual_seed(random_state)
         yield
@@ -206,10 +192,14 @@ def outputs(
     batch_size: int = 500,
     device: str | torch.device | None = None,
 ) -> dict[str, np.ndarray]:
-    """``{"logits": (n, n_outputs), "features": (n, width)}`` of uint8 images (n, H, W, C), as float64 arrays.
+    """Logits (n, n_outputs) and features (n, width) of uint8 images (n, H, W, C), float64.
 
-    Evaluation mode, in the module's own dtype; the module's mode is put back afterwards. Predictions are
-    ``logits.argmax(axis=1)``.
+    Evaluation mode, in the module's own dtype; the module's mode is put back afterwards.
+
+    Example:
+        >>> found = outputs(LeNet(), np.zeros((2, 28, 28, 1), dtype=np.uint8))
+        >>> {name: array.shape for name, array in found.items()}
+        {'logits': (2, 10), 'features': (2, 84)}
     """
     if not len(images):
         raise ValueError("images must have at least one row")
@@ -229,42 +219,3 @@ def outputs(
         module.train(was_training)
     logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return {"logits": logits, "features": features}
-
-
-def cache_outputs(
-    path: str | Path, compute: Callable[[], dict[str, np.ndarray]], key: dict | str
-) -> dict[str, np.ndarray]:
-    """``compute()``, kept in an .npz file and read back while ``key`` stays the same.
-
-    ``key`` says what the arrays depend on (data checksum, architecture, seed, rows, ...) and must be JSON. A
-    file with another key is computed anew and replaced. A damaged file raises ``ValueError`` naming it. No
-    pickle; written to a temporary name first.
-    """
-    path = Path(path)
-    key_text = json.dumps(key, sort_keys=True)
-    if path.is_file():
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                stored = {name: file[name] for name in file.files}
-            stored_key, checksum = str(stored.pop("_key")), str(stored.pop("_sha256"))
-            intact = checksum == _arrays_sha256(stored)
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
-            intact = False
-        if not intact:
-            raise ValueError(f"{path} is damaged (checksum or layout): delete it, and it is computed anew")
-        if stored_key == key_text:
-            return stored
-    arrays = {name: np.asarray(array) for name, array in compute().items()}
-    buffer = io.BytesIO()
-    np.savez(buffer, **arrays, _key=np.array(key_text), _sha256=np.array(_arrays_sha256(arrays)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: temporary.write_bytes(buffer.getvalue()))
-    return arrays
-
-
-def _arrays_sha256(arrays: dict[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(arrays):
-        array = arrays[name]
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()

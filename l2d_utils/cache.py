@@ -15,6 +15,7 @@ import inspect
 import io
 import json
 import re
+import sysconfig
 import types
 import zipfile
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ import pandas as pd
 
 from l2d_utils.results import read_table, write_atomically
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).resolve().parent
 #: What a kept part can be.
 Kept = pd.DataFrame | dict[str, np.ndarray]
 
@@ -52,7 +53,7 @@ def keep(
 
     Raises:
         ValueError: the kept file is damaged, or belongs to another key (the file is named, and stays as it is).
-        TypeError: an argument that cannot be part of a key (named).
+        TypeError: an argument that cannot be part of a key (named), or a result that cannot be kept.
     """
     described = {name: describe(value, name) for name, value in arguments.items()}
     key = json.dumps({"of": describe(compute, "compute"), "with": described}, sort_keys=True)
@@ -67,6 +68,8 @@ def keep(
         say(name)
     unfinished = stem.with_name(stem.name + ".unfinished")
     kept = compute(**arguments, **({resume: unfinished} if resume else {}))
+    if not isinstance(kept, (pd.DataFrame, Mapping)):
+        raise TypeError(f"{_name(compute)} gave a {type(kept).__name__}, not a data frame or a dictionary of arrays")
     suffix, write, read = (
         (".csv", _frame_bytes, _read_frame) if isinstance(kept, pd.DataFrame) else (".npz", _arrays_bytes, _read_arrays)
     )
@@ -142,7 +145,7 @@ def describe(value: Any, name: str = "value") -> Any:
         plain = np.ascontiguousarray(value.astype(str) if value.dtype == object else value)
         return f"array {value.dtype} {value.shape} {hashlib.sha256(plain.tobytes()).hexdigest()}"
     if isinstance(value, pd.DataFrame):
-        return f"frame {hashlib.sha256(_frame_bytes(value)).hexdigest()}"
+        return f"frame {[str(d) for d in value.dtypes]} {hashlib.sha256(_frame_bytes(value)).hexdigest()}"
     if isinstance(value, Mapping):
         return {str(k): describe(v, f"{name}[{k!r}]") for k, v in value.items()}
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
@@ -160,26 +163,56 @@ def describe(value: Any, name: str = "value") -> Any:
         return _described_code(value, name)
     if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
         return str(value)
+    if isinstance(value, types.ModuleType):
+        path = Path(value.__file__ or "").resolve() if hasattr(value, "__file__") else Path()
+        return f"{value.__name__} {source_sha256(path)}" if path.is_relative_to(PACKAGE) else value.__name__
     if hasattr(value, "get_params"):  # an estimator
-        return {type(value).__qualname__: describe(value.get_params(deep=False), name)}
+        return [_described_code(type(value), name), describe(value.get_params(deep=False), name)]
+    if hasattr(value, "__wrapped__"):  # a cached function
+        return describe(value.__wrapped__, name)
+    if callable(value) and hasattr(value, "__name__"):  # built in
+        return f"{getattr(value, '__module__', '')}.{value.__name__}"
     raise TypeError(f"{name}: a {type(value).__name__} cannot be part of a key; pass what it holds")
 
 
-def _described_code(function: Any, name: str) -> Any:
-    where = f"{function.__module__}.{function.__qualname__}"
-    path = Path(inspect.getsourcefile(function) or "")
+#: Functions and classes that are being described: one may call itself.
+_open: list[Any] = []
+
+
+def _described_code(code: Any, name: str) -> Any:
+    """Of this package: the source that it stands in. Of an installed library: its name. Of a stranger's, as in a
+    notebook: what it does, and what it takes from around it."""
+    where = f"{code.__module__}.{code.__qualname__}"
+    try:
+        path = Path(inspect.getsourcefile(code) or "").resolve()
+    except TypeError:  # typed at a prompt
+        path = Path()
     if path.is_relative_to(PACKAGE) and "<locals>" not in where:
         return f"{where} {source_sha256(path)}"
-    if isinstance(function, type):
+    if "site-packages" in path.parts or path.is_relative_to(sysconfig.get_path("stdlib")) or code in _open:
         return where
-    # a stranger's function: its code, and what it takes from around it
-    code = function.__code__
-    around = {k: function.__globals__[k] for k in code.co_names if k in function.__globals__}
-    around |= dict(zip(code.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True))
-    constants = [c for c in code.co_consts if not isinstance(c, types.CodeType)]
-    inner = [c.co_code.hex() for c in code.co_consts if isinstance(c, types.CodeType)]
-    held = {k: describe(v, f"{name}: {k}") for k, v in around.items() if not isinstance(v, types.ModuleType)}
-    return [where, code.co_code.hex(), str(constants), inner, describe(function.__defaults__, name), held]
+    _open.append(code)
+    try:
+        if isinstance(code, type):
+            parts = {k: v for k, v in vars(code).items() if isinstance(v, types.FunctionType)}
+            return [where, *(describe(base, name) for base in code.__bases__), describe(parts, name)]
+        return [where, *_described_function(code, name)]
+    finally:
+        _open.pop()
+
+
+def _described_function(function: types.FunctionType, name: str) -> list[Any]:
+    blocks = [function.__code__]
+    for block in blocks:  # functions inside it, too
+        blocks += [c for c in block.co_consts if isinstance(c, types.CodeType)]
+    does = [[b.co_code.hex(), str([c for c in b.co_consts if not isinstance(c, types.CodeType)])] for b in blocks]
+    names = {n for b in blocks for n in b.co_names if n in function.__globals__}
+    around = {n: function.__globals__[n] for n in sorted(names)}
+    around |= dict(
+        zip(function.__code__.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True)
+    )
+    defaults = [function.__defaults__, function.__kwdefaults__]
+    return [does, describe(defaults, name), {k: describe(v, f"{name}: {k}") for k, v in around.items()}]
 
 
 @functools.cache

@@ -11,6 +11,10 @@ def prompt_html(frame: pd.DataFrame, *, longest: int = 160) -> str:
     """The frame as an HTML table in which every cell is shown as text: no markup, no script, no mathematics.
 
     Cells longer than `longest` characters are cut. Dollar signs are escaped too, or a notebook would typeset them.
+
+    Example:
+        >>> "&lt;b&gt; costs &#36;5" in prompt_html(pd.DataFrame({"prompt": ["<b> costs $5"]}))
+        True
     """
 
     def cell(value: object) -> str:
@@ -24,6 +28,11 @@ def prompt_html(frame: pd.DataFrame, *, longest: int = 160) -> str:
 
 
 def safe(value: object) -> str:
-    """Text that neither Markdown nor HTML takes for markup."""
+    """Text that neither Markdown nor HTML takes for markup.
+
+    Example:
+        >>> safe("a_b <i>")
+        'a&#95;b &lt;i&gt;'
+    """
     escaped = html.escape(" ".join(str(value).split()))
     return "".join(f"&#{ord(c)};" if c in "\\`*_[]$|~#" else c for c in escaped.replace("&#x27;", "&apos;"))

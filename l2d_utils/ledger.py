@@ -37,7 +37,7 @@ import io
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ from l2d_utils.results import FACTS, UsageError
 REPRODUCED, DIFFERS, NOT_TESTABLE = VERDICTS = ("REPRODUCED", "DIFFERS", "NOT TESTABLE HERE")
 HOLDS, OPEN, AGAINST = "holds", "open", "against"
 PAPERS = ("MILD", "DR-CPE")
+NEEDED = ("id", "title", "paper", "mark", "claim", "notebook")
 TESTS = ("above", "below", "within", "holds")
 PART = {"file": str, "where": (dict, list), "column": str, "interval": list, "over": str, "minus": dict}
 
@@ -109,70 +110,65 @@ def _claim(entry: Any, number: int) -> Claim:
     if not isinstance(entry, dict):
         raise UsageError(f"claim {number}: it is no list of fields")
     name = f"claim {entry.get('id', number)!r}"
-    known = [field.name for field in fields(Claim)]
-    for key in entry:
-        if key not in known:
-            raise UsageError(f"{name}: unknown field {key!r}; there are {', '.join(known)}")
-    for key in ("id", "title", "paper", "mark", "claim", "notebook"):
-        if not isinstance(entry.get(key), str) or not entry[key].strip():
-            raise UsageError(f"{name}: {key} is missing or no text")
-    if entry["paper"] not in PAPERS:
-        raise UsageError(f"{name}: paper {entry['paper']!r} is none of {', '.join(PAPERS)}")
     tested = [key for key in ("test", "why", "evidence") if key in entry]
-    untested = "not_testable" in entry
-    if untested and (tested or "quantity" in entry):
-        raise UsageError(f"{name}: not_testable excludes test, why, quantity and evidence")
-    if untested and not str(entry["not_testable"] or "").strip():
-        raise UsageError(f"{name}: not_testable gives no reason")
-    if not untested:
-        if len(tested) < 3 or not str(entry["why"] or "").strip():
-            raise UsageError(f"{name}: test, why and evidence are needed, or else not_testable")
-        _check_test(name, entry["test"])
-        if ("holds" in entry["test"]) == ("quantity" in entry):
-            raise UsageError(f"{name}: quantity is needed for a number, and for nothing else")
-        if not isinstance(entry["evidence"], list) or not entry["evidence"]:
-            raise UsageError(f"{name}: evidence is no list of parts")
-        for part in entry["evidence"]:
-            _check_part(name, part)
+    if unknown := [key for key in entry if key not in Claim.__dataclass_fields__]:
+        fault = f"unknown field {unknown[0]!r}; there are {', '.join(Claim.__dataclass_fields__)}"
+    elif lacking := [key for key in NEEDED if not isinstance(entry.get(key), str) or not entry[key].strip()]:
+        fault = f"{lacking[0]} is missing or no text"
+    elif entry["paper"] not in PAPERS:
+        fault = f"paper {entry['paper']!r} is none of {', '.join(PAPERS)}"
+    elif "not_testable" in entry and (tested or "quantity" in entry):
+        fault = "not_testable excludes test, why, quantity and evidence"
+    elif "not_testable" in entry:
+        fault = "" if str(entry["not_testable"] or "").strip() else "not_testable gives no reason"
+    elif len(tested) < 3 or not str(entry["why"] or "").strip():
+        fault = "test, why and evidence are needed, or else not_testable"
+    else:
+        fault = _test_fault(entry["test"]) or _evidence_fault(entry["evidence"])
+        if not fault and ("holds" in entry["test"]) == ("quantity" in entry):
+            fault = "quantity is needed for a number, and for nothing else"
+    if fault:
+        raise UsageError(f"{name}: {fault}")
     return Claim(**{k: " ".join(v.split()) if isinstance(v, str) else v for k, v in entry.items()})
 
 
-def _check_test(name: str, test: Any) -> None:
+def _test_fault(test: Any) -> str:
     if not isinstance(test, dict) or len(test) != 1 or next(iter(test)) not in TESTS:
-        raise UsageError(f"{name}: test must be one of {', '.join(TESTS)}; found {test!r}")
+        return f"test must be one of {', '.join(TESTS)}; found {test!r}"
     ((kind, bound),) = test.items()
-    if kind == "holds":
-        good = bound is True
-    elif kind == "within":
+    good = bound is True if kind == "holds" else _is_number(bound)
+    if kind == "within":
         good = isinstance(bound, dict) and set(bound) == {"target", "tolerance"}
         good = good and all(map(_is_number, bound.values())) and bound["tolerance"] > 0
-    else:
-        good = _is_number(bound)
-    if not good:
-        raise UsageError(f"{name}: test {kind}: {bound!r} is not what it takes")
+    return "" if good else f"test {kind}: {bound!r} is not what it takes"
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _check_part(name: str, part: Any) -> None:
-    if not isinstance(part, dict):
-        raise UsageError(f"{name}: evidence: {part!r} is no part")
-    for key, value in part.items():
-        if key not in PART:
-            raise UsageError(f"{name}: evidence: unknown field {key!r}; there are {', '.join(PART)}")
-        if not isinstance(value, PART[key]):
-            raise UsageError(f"{name}: evidence: {key} is {value!r}")
-    for key in ("file", "where", "column"):
-        if not part.get(key):
-            raise UsageError(f"{name}: evidence: {key} is missing")
-    if Path(part["file"]).name != part["file"]:
-        raise UsageError(f"{name}: evidence: file {part['file']!r} is no plain file name")
-    if "interval" in part and ("over" in part or len(part["interval"]) != 2):
-        raise UsageError(f"{name}: evidence: interval takes two columns, and excludes over")
-    if "interval" in part and "minus" in part:
-        raise UsageError(f"{name}: evidence: the interval of a difference needs the repeats: over")
+def _evidence_fault(evidence: Any) -> str:
+    if not isinstance(evidence, list) or not evidence:
+        return "evidence is no list of parts"
+    for part in evidence:
+        fault = ""
+        if not isinstance(part, dict):
+            fault = f"{part!r} is no part"
+        elif unknown := [key for key in part if key not in PART]:
+            fault = f"unknown field {unknown[0]!r}; there are {', '.join(PART)}"
+        elif wrong := [key for key, value in part.items() if not isinstance(value, PART[key])]:
+            fault = f"{wrong[0]} is {part[wrong[0]]!r}"
+        elif lacking := [key for key in ("file", "where", "column") if not part.get(key)]:
+            fault = f"{lacking[0]} is missing"
+        elif Path(part["file"]).name != part["file"]:
+            fault = f"file {part['file']!r} is no plain file name"
+        elif "interval" in part and ("over" in part or len(part["interval"]) != 2):
+            fault = "interval takes two columns, and excludes over"
+        elif "interval" in part and "minus" in part:
+            fault = "the interval of a difference needs the repeats: over"
+        if fault:
+            return f"evidence: {fault}"
+    return ""
 
 
 # ---------------------------------------------------------------- the numbers
@@ -193,7 +189,7 @@ def readings(claim: Claim, folders: Sequence[Path]) -> list[Reading]:
         for (where, of), (less, _) in itertools.product(rows, _each(part.get("minus", {}))):
             label = " · ".join(of + [f"minus {entry}" for entry in less.values()])
             other = {**where, **less} if "minus" in part else None
-            low, mean, high = _number(name, table, part, where, other, claim.test)
+            low, mean, high = _number(name, table, part, where, other, "holds" in claim.test)
             found.append(_judged(label, low, mean, high, claim.test))
     return found
 
@@ -239,19 +235,11 @@ def select(name: str, table: pd.DataFrame, where: Mapping[str, str]) -> pd.DataF
     return table
 
 
-def _number(
-    name: str,
-    table: pd.DataFrame,
-    part: Mapping[str, Any],
-    where: Mapping[str, str],
-    other: Mapping[str, str] | None,
-    test: Mapping[str, Any],
-) -> tuple[float, float, float]:
+def _number(name: str, table: pd.DataFrame, part: Mapping, where: Mapping, other: Mapping | None, holds: bool):
     """Low end, mean and high end of one reading; NaN, 1 or 0, NaN for a check."""
     columns = [part["column"], *part.get("interval", []), *([part["over"]] if "over" in part else [])]
-    for column in columns:
-        if column not in table:
-            raise UsageError(f"{name} has no column {column!r}; it has {', '.join(table.columns)}")
+    if lacking := [column for column in columns if column not in table]:
+        raise UsageError(f"{name} has no column {lacking[0]!r}; it has {', '.join(table.columns)}")
     rows = select(name, table, where)
     if "over" in part:
         values = _by_repeat(name, rows, part, where)
@@ -265,7 +253,7 @@ def _number(
         mean, low, high = interval(values.to_numpy())
         return low, mean, high
     row = _only(name, rows, where)
-    if "holds" in test:
+    if holds:
         if row[part["column"]] not in ("True", "False"):
             raise UsageError(f"{name}: {part['column']} is {row[part['column']]!r}, neither True nor False")
         return math.nan, float(row[part["column"]] == "True"), math.nan
@@ -325,7 +313,7 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFram
     ledger: paper, id, title, claim, mark, notebook, quantity, test, measured, readings, holding, against, verdict.
     readings: paper, id, title, reading, mean, low, high, test, outcome.
     """
-    entries, numbers = [], []
+    entries, numbers, common = [], [], {}
     for claim in claims:
         found = readings(claim, folders)
         holding, against = (sum(r.outcome == kind for r in found) for kind in (HOLDS, AGAINST))
@@ -333,19 +321,12 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFram
         if claim.not_testable:
             verdict = NOT_TESTABLE
         common = {"paper": claim.paper, "id": claim.id, "title": claim.title}
-        entries.append(
-            {
-                **common, "claim": claim.claim, "mark": claim.mark, "notebook": claim.notebook,
-                "quantity": claim.quantity, "test": wanted_text(claim), "measured": measured_text(found),
-                "readings": len(found), "holding": holding, "against": against, "verdict": verdict,
-            }
-        )  # fmt: skip
-        numbers += [
-            {**common, "reading": r.label, "mean": r.mean, "low": r.low, "high": r.high, "test": wanted_text(claim),
-             "outcome": r.outcome}
-            for r in found
-        ]  # fmt: skip
-    return pd.DataFrame(entries), pd.DataFrame(numbers)
+        about = {"claim": claim.claim, "mark": claim.mark, "notebook": claim.notebook, "quantity": claim.quantity}
+        about |= {"test": wanted_text(claim), "measured": measured_text(found), "readings": len(found)}
+        entries.append({**common, **about, "holding": holding, "against": against, "verdict": verdict})
+        numbers += [{**common, "reading": r.label, **r._asdict(), "test": about["test"]} for r in found]
+    columns = [*common, "reading", "mean", "low", "high", "test", "outcome"]
+    return pd.DataFrame(entries), pd.DataFrame(numbers, columns=columns)
 
 
 def counts_text(ledger: pd.DataFrame) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.costs import weight_totals
 from l2d_utils.validate import check_per_agent, check_positive, check_weights
 
 
@@ -32,8 +31,10 @@ def capacity_margins(weights: ArrayLike, norms: ArrayLike = 1.0, *, total: float
     """
     weights = check_weights(weights)
     radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
-    weight_totals(weights)
-    root = np.cbrt(radius**2 * (weights**2).sum(axis=0))
+    squares = (weights**2).sum(axis=0)
+    if not squares.all():
+        raise ValueError(f"agent {int(np.argmin(squares))} has no weight on any row, so that no margin suits it")
+    root = np.cbrt(radius**2 * squares)
     return check_positive("total", total) * root / root.sum()
 
 

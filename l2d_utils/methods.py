@@ -14,6 +14,7 @@ with my_loss(costs, **params) → objective, for example by `losses.pair_loss`. 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -111,14 +112,22 @@ def register(method: Method) -> Method:
     if not (method.make or method.base or method.route or method.score):
         raise ValueError(f"make: {key!r} has nothing to make, to move or to route by")
     if method.make is not None:
-        for setting in settings(method)[:1] + settings(method)[-1:]:
+        for setting in settings(method):
             try:
-                method.make().set_params(**setting)
+                _check_setting(method, setting)
             except (TypeError, ValueError) as error:
                 first = " ".join(str(error).split())[:200]
                 raise ValueError(f"settings: the estimator of {key!r} does not take {dict(setting)}: {first}") from None
     METHODS[key] = method
     return method
+
+
+def _check_setting(method: Method, setting: Mapping[str, Any]) -> None:
+    """Raise the estimator's or the loss's own error if either does not take the setting."""
+    made = method.make().set_params(**setting)
+    if setting.get("loss_params"):
+        build = PRESETS[made.loss].build if made.loss in PRESETS else made.loss
+        inspect.signature(build).bind_partial(**setting["loss_params"])
 
 
 def find(key: str) -> Method:

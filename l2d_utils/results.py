@@ -1,7 +1,7 @@
 """Where measured numbers and figures go: written to a temporary name, then renamed.
 
-Every number is stored once, in a CSV with the columns `TIDY` and those of `FACTS` that it needs; every figure lies beside
-the CSV that it was drawn from. The same input gives the same bytes: no dates, no versions, six significant digits.
+Every number is stored once, in a CSV with the columns `TIDY` and those of `FACTS` that it needs; every figure lies
+beside the CSV that it was drawn from. The same input gives the same bytes: no dates, no versions, six digits.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from typing import Any
 import pandas as pd
 
 TIDY = ["notebook", "study", "data", "split", "method", "setting", "seed", "metric", "value"]
-#: Further columns, present where a table has such facts: training rows; agent (from 1); class; deferral rate; price of a
-#: question or of a dollar unit, in errors; λ and ridge strength; name of a chosen parameter, whose value is `value`.
-FACTS = ["n", "agent", "label", "rate", "price", "temperature", "ridge", "parameter"]
+#: Further columns, present where a table has such facts: training rows; agent (from 1); class; deferral rate; price of
+#: a question or of a dollar unit, in errors; λ, γ of the margins, ridge strength; a chosen parameter (`value` has it).
+FACTS = ["n", "agent", "label", "rate", "price", "temperature", "gamma", "ridge", "parameter"]
 SOURCES = ["data", "source", "sha256"]
 CLAIMS = ["id", "claim", "measured", "holds"]
 
@@ -66,8 +66,8 @@ def save_table(frame: pd.DataFrame, name: str, out: str | Path) -> None:
 
 
 def show_figure(fig, name: str, frame: pd.DataFrame, out: str | Path, alt: str | None = None):
-    """Write a Matplotlib figure to out/name.png and the numbers that it shows to out/name.csv; return the figure, so that
-    one call at the end of a notebook cell saves and shows it.
+    """Write a Matplotlib figure to out/name.png and the numbers that it shows to out/name.csv; return the figure, so
+    that one call at the end of a notebook cell saves and shows it.
 
     `alt` says in words what is to be seen, for readers who cannot see it; it is stored inside the PNG, from
     where the index page takes it. By default it is put together from titles and axis labels.
@@ -117,7 +117,7 @@ def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _with_plain_facts(frame: pd.DataFrame) -> pd.DataFrame:
-    # a column with empty entries makes floats (or, read from a file, text) of its whole numbers: agent 2, not 2.0 or "2"
+    # a column with empty entries makes floats (or, read from a file, text) of whole numbers: agent 2, not 2.0 or "2"
     numbers = [c for c in FACTS if c in frame.columns and c != "parameter"]
     return frame.assign(**{c: frame[c].map(_plain_fact).astype(object) for c in numbers})
 
@@ -136,7 +136,7 @@ _TEXT = {name: str for name in TIDY if name not in ("seed", "value")}
 
 def read_table(path: Any) -> pd.DataFrame:
     """A table as `save_table` wrote it, from a path or a buffer: text stays text, and no entry becomes NaN."""
-    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT, float_precision="round_trip")
+    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT)
     return _with_plain_facts(frame) if set(TIDY) <= set(frame.columns) else frame
 
 
@@ -163,13 +163,13 @@ def save_sources(*datasets: Any, name: str, out: str | Path) -> None:
 
 
 def claims(rows: Iterable[tuple[str, str, Any, Any]], name: str, out: str | Path) -> pd.DataFrame:
-    """Write what a chapter claims to out/name.csv (columns `CLAIMS`) and return it as a table to show, its rows named by id.
+    """Write what a chapter claims to out/name.csv (columns `CLAIMS`) and return it as a table to show, named by id.
 
-    rows: (id, claim, measured, holds). The id finds the row from claims.yaml, so it stays when the sentence is reworded;
+    rows: (id, claim, measured, holds). The id finds the row from claims.yaml, so it stays when the sentence is changed;
     measured is text, or a number, of which three digits are kept; holds comes of a comparison.
 
     Raises:
-        ValueError: an id that is no lower-case word-with-hyphens or is given twice; `holds` that is neither true nor false.
+        ValueError: an id that is no lower-case word-with-hyphens or is given twice; `holds` neither true nor false.
 
     Example:
         >>> import tempfile

@@ -141,16 +141,14 @@ class _ScorerEstimator(_Routes):
 
     def _fit_scorer(self, X: NDArray, loss: ValueAndGradient, unit: float, n_outputs: int) -> None:
         x = _tensor(X)
-        mean, scale = _moments(x)
-        self.n_features_in_ = X.shape[1]
-        before = getattr(self, "scorer_", None) if self.warm_start else None
-        self.scorer_ = Scorer(mean, scale, tuple(self.hidden), n_outputs, self.random_state)
-        if before is not None:
+        scorer = Scorer(*_moments(x), tuple(self.hidden), n_outputs, self.random_state)
+        if self.warm_start and hasattr(self, "scorer_"):
             try:
-                self.scorer_.layers.load_state_dict(before.layers.state_dict())
+                scorer.layers.load_state_dict(self.scorer_.layers.state_dict())
             except RuntimeError as error:
                 raise ValueError(f"warm_start needs the shapes of the fit before: {error}") from None
-        self.n_iter_, self.converged_ = _minimise(self.scorer_, x, loss, unit, self.l2, self.max_iter, self.tol)
+        self.n_iter_, self.converged_ = _minimise(scorer, x, loss, unit, self.l2, self.max_iter, self.tol)
+        self.scorer_, self.n_features_in_ = scorer, X.shape[1]
         if not self.converged_ and not self.hidden:
             warnings.warn(
                 f"L-BFGS stopped after {self.n_iter_} iterations (max_iter={self.max_iter}) short of tol={self.tol}",

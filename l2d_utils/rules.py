@@ -64,11 +64,8 @@ def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must lie in [0, 1]; found {rate}")
-    return _threshold_for_rate(_check_scores(scores), rate)
-
-
-def _threshold_for_rate(scores: NDArray, rate: float) -> float:
-    scores, n = np.sort(scores)[::-1], len(scores)
+    scores = np.sort(_check_scores(scores))[::-1]
+    n = len(scores)
     cuts = np.concatenate([[0], np.flatnonzero(scores[:-1] > scores[1:]) + 1, [n]])
     deferred = cuts[np.argmin(np.abs(cuts - rate * n))]
     if deferred == 0:
@@ -149,7 +146,7 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 10
             shifted = scores + offsets
             shifted[:, agent] = -np.inf
             needed = shifted.max(axis=1) - scores[:, agent]
-            offsets[agent] = -_threshold_for_rate(-needed, target[agent] / n)
+            offsets[agent] = -threshold_for_rate(-needed, target[agent] / n)
             if not np.isfinite(offsets[agent]):
                 spread = np.ptp(needed) + 1.0
                 offsets[agent] = needed.max() + spread if offsets[agent] > 0 else needed.min() - spread

@@ -34,11 +34,17 @@ def _model():
 
 
 def embed(prompts: Sequence[str]) -> np.ndarray:
-    """Mean of the prompt's token embeddings, scaled to length 1: float64 (n, 256).
+    """Mean of the prompt's token embeddings, scaled to length 1: float64 (n, 256).  [prior: wordllama l2_supercat]
 
-    An empty prompt gives the zero vector. Memory beyond the result is bounded by the longest prompt or a
-    million characters of prompts. Raises ``TypeError`` naming the row that is no text. Source: wordllama
-    l2_supercat, 256-d [prior]; equal to its own ``embed(prompts, norm=True)`` up to float32 rounding.
+    Equal to wordllama's own embed(prompts, norm=True) up to float32 rounding. An empty prompt gives the zero vector.
+    Memory beyond the result is bounded by the longest prompt or a million characters of prompts.
+
+    Raises:
+        TypeError: a row that is no text (named).
+
+    Example:
+        >>> embed(["How do I sort a list?", "The weather in Paris"]).shape
+        (2, 256)
     """
     prompts = _checked("prompts", prompts)
     result = np.zeros((len(prompts), DIM))
@@ -61,8 +67,10 @@ def embed_tfidf(
 ) -> tuple[np.ndarray, np.ndarray]:
     """TF-IDF and truncated SVD, fitted on the training prompts only: float64 (n, dim) and (m, dim).
 
-    The fallback where wordllama's files are absent. Raises ``ValueError`` if the training prompts are too few
-    or too poor in words for ``dim`` dimensions.
+    The fallback where wordllama's files are absent.
+
+    Raises:
+        ValueError: the training prompts are too few or too poor in words for that many dimensions.
     """
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,25 +20,14 @@ from l2d_utils.results import write_atomically
 BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
-@dataclass
-class History:
-    """Per epoch: mean training loss, and ``validate``'s value if it was given. best_epoch counts from 0."""
-
-    loss: list[float] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
-    best_epoch: int = -1
-    seconds: float = 0.0
-    images_per_second: float = 0.0
-
-
 def classification_loss(labels: np.ndarray) -> BatchLoss:
-    """Mean cross-entropy (nats) against labels int64 (n,), as :func:`train` wants it."""
+    """Mean cross-entropy (nats) against labels int64 (n,), as `train` wants it."""
     targets = torch.as_tensor(np.array(labels, dtype=np.int64))
     return lambda logits, rows: F.cross_entropy(logits, targets[rows].to(logits.device))
 
 
 def flip_and_shift(images: torch.Tensor, generator: torch.Generator, *, shift: int = 4) -> torch.Tensor:
-    """Light augmentation of uint8 (n, H, W, C): mirror half of them, move each by up to ``shift`` pixels."""
+    """Light augmentation of uint8 (n, H, W, C): mirror half of them, move each by up to `shift` pixels."""
     n, height, width, _ = images.shape
     padded = F.pad(images, (0, 0, shift, shift, shift, shift))
     top, left = torch.randint(0, 2 * shift + 1, (2, n, 1), generator=generator)
@@ -70,28 +58,26 @@ def train(
     autocast: torch.dtype | None = None,
     device: str | torch.device | None = None,
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
-    validate: Callable[[nn.Module], float] | None = None,
     progress: Callable[[int, float, float], None] | None = None,
     checkpoint: str | Path | None = None,
-) -> History:
-    """Train ``module`` in place with AdamW under a one-cycle learning rate, and return what happened.
+) -> list[float]:
+    """Train a module in place with AdamW under a one-cycle learning rate.
 
-    images : uint8 (n, H, W, C), kept so until the batch.
-    batch_loss(outputs (b, K) of ``dtype``, rows) -> scalar mean loss; ``rows`` is an int64 CPU tensor (b,) of
-        row numbers into ``images``, with which the caller picks labels or costs.
-    dtype : of the parameters. ``autocast=torch.bfloat16`` runs the network itself in lower precision (not the
-    loss).
-    augment(batch uint8, generator) -> batch uint8, on the CPU; see :func:`flip_and_shift`.
-    validate(module) -> float, the smaller the better: called in evaluation mode after every epoch, the last
-        too. The weights of its best epoch are put back at the end. Without it, the last epoch's weights stay.
-    progress(epoch, loss, images_per_second) is called after every epoch; see :func:`progress_bar`.
-    checkpoint : file that the state is kept in after every epoch, one per run. A run that finds its own
-        checkpoint goes on from there and ends bitwise where an uninterrupted one does; a finished run is
-        returned at once.
+    Args:
+        images: uint8 (n, H, W, C), kept so until the batch.
+        batch_loss: (outputs (b, K) of `dtype`, int64 row numbers (b,) on the CPU) → scalar mean loss.
+        dtype: of the parameters; autocast=torch.bfloat16 runs the network (not the loss) in lower precision.
+        augment: (batch uint8, generator) → batch uint8, on the CPU; see `flip_and_shift`.
+        progress: is called after every epoch with epoch, loss and images per second; see `progress_bar`.
+        checkpoint: file that keeps the state after every epoch, one per run. A run that finds its own goes on from
+            there, and ends bitwise where an uninterrupted one does.
 
-    Deterministic per random_state (the initial weights are the caller's: see ``agents.seeded``). Raises
-    ``ValueError`` on bad settings or on another run's checkpoint, ``FloatingPointError`` naming epoch and
-    batch on a non-finite loss.
+    Returns:
+        Mean training loss per epoch. Deterministic per random_state (the initial weights are the caller's: `seeded`).
+
+    Raises:
+        ValueError: bad settings, or another run's checkpoint.
+        FloatingPointError: a loss that is not finite (epoch and batch named).
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
@@ -104,31 +90,27 @@ def train(
     device = default_device(device)
     module.to(device=device, dtype=dtype, memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
-    history, best = History(), None
-    n, n_batches = len(images), math.ceil(len(images) / batch_size)
-
+    losses, n_batches = [], math.ceil(len(images) / batch_size)
     if checkpoint is not None:
-        checkpoint = Path(checkpoint)
         settings = {
             "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
             "random_state": random_state, "dtype": str(dtype), "autocast": str(autocast),
-            "augmented": augment is not None, "validated": validate is not None,
-            "images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
+            "augmented": augment is not None, "images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
             "parameters": [list(p.shape) for p in module.parameters()],
             "loss": _probe(module, images, batch_loss, dtype, device),
         }  # fmt: skip
-        if checkpoint.is_file():
-            state = _read_checkpoint(checkpoint, settings, device)
+        if Path(checkpoint).is_file():
+            state = _read_checkpoint(Path(checkpoint), settings, device)
             module.load_state_dict(state["module"])
             optimizer.load_state_dict(state["optimizer"])
-            history, best = History(**state["history"]), state["best"]
+            losses = state["losses"]
 
-    for epoch in range(len(history.loss), epochs):
+    for epoch in range(len(losses), epochs):
         started = time.perf_counter()
         # every epoch draws from generators of its own: only (random_state, epoch) decides, resumed or not
         seed = int(np.random.SeedSequence([random_state, epoch]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
-        batches = torch.randperm(n, generator=generator).tensor_split(n_batches)  # even sizes, no tiny last batch
+        batches = torch.randperm(len(images), generator=generator).tensor_split(n_batches)  # even sizes, no tiny last
         module.train()
         total = 0.0
         with seeded(seed):  # dropout and the like
@@ -143,38 +125,20 @@ def train(
                 loss = batch_loss(result.to(dtype), rows)
                 value = loss.item()
                 if not math.isfinite(value):
-                    raise FloatingPointError(
-                        f"the loss is {value} at epoch {epoch}, batch {i} (both from 0): "
-                        f"lower lr={lr} or check the costs"
-                    )
+                    where = f"at epoch {epoch}, batch {i} (both from 0)"
+                    raise FloatingPointError(f"the loss is {value} {where}: lower lr={lr} or check the costs")
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
                 total += value * len(rows)
-        seconds = time.perf_counter() - started
-        history.loss.append(total / n)
-        history.seconds += seconds
-        history.images_per_second = n * len(history.loss) / history.seconds
-        module.eval()
-        if validate is None:
-            history.best_epoch = epoch
-        else:
-            with torch.no_grad():
-                value = float(validate(module))
-            if not math.isfinite(value):
-                raise FloatingPointError(f"validate gave {value} at epoch {epoch} (from 0)")
-            module.eval()
-            if not history.validation or value < min(history.validation):
-                history.best_epoch, best = epoch, copy.deepcopy(module.state_dict())
-            history.validation.append(value)
+        losses.append(total / len(images))
+        speed = len(images) / (time.perf_counter() - started)
         if checkpoint is not None:
-            _write_checkpoint(checkpoint, settings, module, optimizer, history, best)
+            _write_checkpoint(Path(checkpoint), settings, module, optimizer, losses)
         if progress is not None:
-            progress(epoch, history.loss[-1], n / seconds)
-    if best is not None:
-        module.load_state_dict(best)
+            progress(epoch, losses[-1], speed)
     module.eval()
-    return history
+    return losses
 
 
 def classifier_outputs(
@@ -190,11 +154,12 @@ def classifier_outputs(
 ) -> dict[str, np.ndarray]:
     """Train a classifier on images and labels (n,), and return what it says about `out_images` (m, H, W, C).
 
-    network : makes the untrained classifier from n_outputs, mean and std (of the training pixels).
-    settings : of :func:`train`; with a checkpoint it is part of a long study and shows a progress bar.
+    Args:
+        network: makes the untrained classifier from n_outputs, mean and std (of the training pixels).
+        settings: of `train`; with a checkpoint it is part of a long study and shows a progress bar.
 
-    Returns ``agents.outputs``: logits (m, n_classes) and features (m, width), float64 if that was the training dtype,
-    else float32.
+    Returns:
+        `agents.outputs`: logits (m, n_classes) and features (m, width), of the training dtype.
     """
     mean, std = channel_moments(images)
     with seeded(random_state):
@@ -208,7 +173,7 @@ def classifier_outputs(
 
 
 def progress_bar(epochs: int, description: str = "") -> Callable[[int, float, float], None]:
-    """A tqdm bar for :func:`train`'s ``progress``, with the loss and images per second."""
+    """A tqdm bar for the `progress` of `train`, with the loss and images per second."""
     from tqdm.auto import tqdm
 
     bar = tqdm(total=epochs, desc=description, unit="epoch")
@@ -234,28 +199,23 @@ def _probe(module, images, batch_loss, dtype, device) -> float:
     return float(loss)
 
 
-def _write_checkpoint(path: Path, settings, module, optimizer, history, best) -> None:
-    state = {
-        "settings": settings, "module": module.state_dict(), "optimizer": optimizer.state_dict(),
-        "history": vars(history), "best": best,
-    }  # fmt: skip
+def _write_checkpoint(path: Path, settings: dict[str, Any], module, optimizer, losses: list[float]) -> None:
+    state = {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, lambda temporary: torch.save(state, temporary))
+    write_atomically(path, lambda temporary: torch.save(state | {"settings": settings, "losses": losses}, temporary))
 
 
-def _read_checkpoint(path: Path, settings: dict, device: torch.device) -> dict:
+def _read_checkpoint(path: Path, settings: dict[str, Any], device: torch.device) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-        found = state["settings"]
+        stored = state["settings"]
     except Exception as error:  # torch raises many kinds on a damaged file
         raise ValueError(f"{path} is not a readable checkpoint ({type(error).__name__}): delete it") from None
     for name, value in settings.items():
-        same = (
-            math.isclose(found.get(name, math.nan), value, rel_tol=1e-5) if name == "loss" else found.get(name) == value
-        )
-        if not same:
+        there = stored.get(name, math.nan)
+        if not (math.isclose(there, value, rel_tol=1e-5) if name == "loss" else there == value):
             raise ValueError(
-                f"{path} belongs to another run: {name} is {found.get(name)!r} there and {value!r} here; "
+                f"{path} belongs to another run: {name} is {there!r} there and {value!r} here; "
                 "give each run a checkpoint of its own, or delete this one"
             )
     return state

@@ -1,1 +1,1 @@
-"""Runs the book and keeps its generated parts true: `python -m reproduce --help`, from the folder that this one lies in."""
+"""Runs the book and keeps its generated parts true: `python -m reproduce --help`, from the folder above."""

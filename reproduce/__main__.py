@@ -1,4 +1,4 @@
-"""python -m reproduce: the command line stands in command.py; this makes sure that Ctrl-C works from the first moment."""
+"""python -m reproduce: the command line stands in command.py; here Ctrl-C is made to work from the first moment."""
 
 import os
 import signal

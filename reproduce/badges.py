@@ -11,6 +11,7 @@ from urllib.parse import quote
 import nbformat
 
 from l2d_utils.results import write_atomically
+
 from . import notebooks
 from .notebooks import ROOT
 
@@ -19,27 +20,7 @@ COLAB_TAG = "colab-setup"
 COLAB_LACKS = {"mlxtend": "mlxtend", "paretobandit": "pareto_bandit", "wordllama": "wordllama"}
 TIMES = "run_times.csv"
 
-COLAB_CELL = """\
-import sys
-
-if "google.colab" in sys.modules:  # only there: fetch the book; its torch stays
-    import os
-    import subprocess
-    from importlib.util import find_spec
-
-    book = "/content/{folder}"
-    address = "{repository}"
-    if not os.path.isdir(book):
-        subprocess.run(["git", "clone", "--depth=1", "--branch={ref}", address, book], check=True)
-    wanted = {{
-{wanted}
-    }}
-    missing = [package for package, module in wanted.items() if find_spec(module) is None]
-    if missing:
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-        subprocess.run([*install, *missing], check=True)
-    sys.path.insert(0, book)
-    os.chdir(f"{{book}}/notebooks")"""
+COLAB_CELL = Path(__file__).with_name("colab_cell.txt")
 
 
 @dataclass(frozen=True)
@@ -115,7 +96,8 @@ def colab_cell(where: Address, root: Path = ROOT) -> str:
     pinned = pins(root)
     wanted = "\n".join(f'        "{pinned[package]}": "{module}",' for package, module in COLAB_LACKS.items())
     folder = where.slug.split("/")[-1]
-    return COLAB_CELL.format(folder=folder, ref=where.ref, repository=where.repository, wanted=wanted)
+    template = COLAB_CELL.read_text("utf-8").rstrip("\n")
+    return template.format(folder=folder, ref=where.ref, repository=where.repository, wanted=wanted)
 
 
 def refresh(nb, name: str, where: Address, seconds: float | None = None, root: Path = ROOT):

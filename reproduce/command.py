@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import signal
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ from l2d_utils.results import write_atomically
 
 from . import badges, execute, readme, sweep
 from .notebooks import BOOK, ROOT, UsageError
-from .runner import EXIT_INTERRUPTED, EXIT_USAGE, literal, plan, run
+from .runner import EXIT_INTERRUPTED, EXIT_USAGE, plan, run
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,10 +91,14 @@ def _count(text: str) -> int:
 
 
 def _override(text: str) -> tuple[str, object]:
+    """Name and value: a Python literal, or else the text itself."""
     name, equals, value = text.partition("=")
     if not equals:
         raise UsageError(f"-p {text}: NAME=VALUE is needed")
-    return name, literal(value)
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def obey_signals(*, interrupt: bool) -> None:

@@ -159,20 +159,20 @@ def _jobs(grid: Path, folder: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
 def _check_entry(where: str, entry: Any) -> None:
     if not isinstance(entry, dict) or "notebooks" not in entry:
         raise UsageError(f"{where}: the key 'notebooks' is missing")
-    unknown = [key for key in entry if key not in KEYS]
-    if unknown:
-        raise UsageError(f"{where}: unknown key {unknown[0]!r}; there are {', '.join(KEYS)}")
-    wanted = entry["notebooks"]
-    if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
-        raise UsageError(f'{where}: notebooks is {wanted!r}; a list of names in quotes is needed, as ["00", "06"]')
-    parameters = entry.get("parameters", {})
-    if not isinstance(parameters, dict):
-        raise UsageError(f"{where}: parameters is {parameters!r}; NAME: [value, ...] is needed")
-    for name, values in parameters.items():
-        if name == "OUT":
-            raise UsageError(f"{where}: OUT is where the sweep puts each run's results; it cannot be set")
-        if not isinstance(values, list) or not values:
-            raise UsageError(f"{where}: {name} is {values!r}; a list of the values to run is needed")
+    wanted, parameters = entry["notebooks"], entry.get("parameters", {})
+    if unknown := [key for key in entry if key not in KEYS]:
+        fault = f"unknown key {unknown[0]!r}; there are {', '.join(KEYS)}"
+    elif not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
+        fault = f'notebooks is {wanted!r}; a list of names in quotes is needed, as ["00", "06"]'
+    elif not isinstance(parameters, dict):
+        fault = f"parameters is {parameters!r}; NAME: [value, ...] is needed"
+    elif "OUT" in parameters:
+        fault = "OUT is where the sweep puts each run's results; it cannot be set"
+    elif wrong := [name for name, values in parameters.items() if not isinstance(values, list) or not values]:
+        fault = f"{wrong[0]} is {parameters[wrong[0]]!r}; a list of the values to run is needed"
+    else:
+        return
+    raise UsageError(f"{where}: {fault}")
 
 
 def _combinations(entry: dict, where: str, name: str, own: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -34,7 +34,7 @@ def index(folder: Path, record: dict) -> str:
         code += ", with changes not committed"
     made = {kind: {p.stem for p in (folder / "notebooks").glob(f"[!.]*.{kind}")} for kind in ("html", "ipynb")}
     pictures = [
-        {"file": p.name, "name": p.stem, "alt": alt_text(p), "table": t.name if (t := p.with_suffix(".csv")).exists() else ""}
+        {"file": p.name, "name": p.stem, "alt": alt_text(p), "numbers": p.with_suffix(".csv").exists()}
         for p in sorted((folder / "figures").glob("[!.]*"))
         if p.suffix in (".png", ".svg")
     ]

@@ -1,12 +1,14 @@
 """The generated parts of README.md, between `<!-- generated:KIND ... -->` and `<!-- /generated -->`.
 
-chapters                                    the table of notebooks, with the questions of the first one's map
-clone                                       the commands to get and run the book
-ledger                                      the claims ledger: counts, figure and table
+chapters    the table of notebooks, with the questions of the first one's map
+clone       the commands to get and run the book
+ledger      the claims ledger: counts, figure and table
+house       the parts of the package and their sizes
 """
 
 from __future__ import annotations
 
+import ast
 import csv
 import re
 from pathlib import Path
@@ -23,7 +25,7 @@ MARKED = re.compile(r"(<!-- generated:([^>]*?) -->)(.*?)(<!-- /generated -->)", 
 
 def render(text: str, root: Path = ROOT) -> str:
     """Return the text with every generated part renewed. Raises UsageError for a part that cannot be made."""
-    kinds = {"chapters": _chapters, "clone": _clone, "ledger": _ledger}
+    kinds = {"chapters": _chapters, "clone": _clone, "ledger": _ledger, "house": _house}
 
     def renew(match: re.Match) -> str:
         opening, kind, _, closing = match.groups()
@@ -94,3 +96,16 @@ def _controls(figures: Path) -> str:
     except KeyError as error:
         raise UsageError(f"README: figures/10_claims.csv has no claim {error}") from None
     return "; ".join(f"{row['claim']}: {row['measured']}" for row in said).capitalize() + "."
+
+
+def _house(root: Path) -> str:
+    """What each part of the code is for, by the first line of its text, and about how long it is."""
+    package, runner = root / "l2d_utils", root / "reproduce"
+    parts = {package: package.glob("*.py"), **{p.parent: p.parent.rglob("*.py") for p in package.glob("*/__init__.py")}}
+    parts[runner] = runner.glob("*.py")
+    lines = ["| | what it is for | lines, about |", "|---|---|---|"]
+    for folder, files in sorted(parts.items()):
+        about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))).partition("\n")[0]
+        count = sum(len(path.read_text("utf-8").splitlines()) for path in files)
+        lines.append(f"| `{folder.relative_to(root)}` | {about} | {round(count, -2):,} |")
+    return "\n" + "\n".join(lines) + "\n"

@@ -76,8 +76,8 @@ class Cluster:
         self.root, self.about, self.cluster = root, about, None
         if not scheduler:
             # A worker takes one task at a time, and none in advance that would be lost with it.
-            here = {"distributed.scheduler.worker-saturation": 1.0, "distributed.scheduler.allowed-failures": ATTEMPTS - 1}
-            with dask.config.set(here):
+            rules = {"worker-saturation": 1.0, "allowed-failures": ATTEMPTS - 1}
+            with dask.config.set({f"distributed.scheduler.{name}": value for name, value in rules.items()}):
                 options = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": None}
                 self.cluster = LocalCluster(n_workers=count, silence_logs=logging.CRITICAL, **options)
         try:

@@ -1,4 +1,4 @@
-"""pytest plugin (-p tests.nbval_sockets): nbval's kernels get private sockets and this folder's package, as the runner's do."""
+"""pytest plugin (-p tests.nbval_sockets): nbval's kernels get private sockets and this folder's package."""
 
 from __future__ import annotations
 

@@ -19,16 +19,8 @@ from reproduce import badges, notebooks
 
 PATHS = notebooks.find(notebooks.BOOK)
 PROJECT = tomllib.loads((notebooks.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-# What Colab's image of late 2025 has installed, of the packages that this book asks for.
-COLAB = {
-    "numpy": "2.0.2",
-    "torch": "2.9.0",
-    "pandas": "2.2.2",
-    "scipy": "1.16.3",
-    "scikit-learn": "1.6.1",
-    "matplotlib": "3.10.0",
-    "seaborn": "0.13.2",
-}
+PINNED = (notebooks.ROOT / "requirements-colab.txt").read_text("utf-8").splitlines()
+COLAB = dict(line.split("==") for line in PINNED if not line.startswith("#"))
 
 
 @pytest.fixture

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from l2d_utils import metrics
-from l2d_utils import ledger, notebooks, readme
-from reproduce.notebooks import UsageError
+from l2d_utils import ledger, metrics, results
+from l2d_utils.results import UsageError
+from reproduce import notebooks, readme
 
+CLAIMS = notebooks.BOOK / readme.CLAIMS
+FIGURES = notebooks.ROOT / "figures"
 CLAIM = {
     "id": "toy", "title": "a toy claim", "paper": "MILD", "mark": "[paper]", "claim": "It is small.", "notebook": "06",
     "quantity": "loss", "test": {"below": 0}, "why": "Because.",
@@ -207,6 +209,53 @@ def test_a_table_of_the_run_wins_over_the_stored_one(folder, tmp_path):
     assert ledger.judge(claims, [folder, run])[0]["verdict"].item() == ledger.REPRODUCED
 
 
+DAMAGE = {
+    "empty": lambda whole: b"",
+    "cut in a line": lambda whole: whole[: len(whole) // 2],
+    "cut in its last number": lambda whole: whole[:-2],
+    "header only": lambda whole: whole.split(b"\n")[0] + b"\n",
+    "NUL bytes": lambda whole: bytes(len(whole)),
+    "not UTF-8": lambda whole: whole.replace(b"a,", b"a\xe9,", 1),
+    "a line twice": lambda whole: whole + whole.split(b"\n")[1] + b"\n",
+    "a conflict of git": lambda whole: b"<<<<<<< HEAD\n" + whole,
+    "a quote that never ends": lambda whole: whole.replace(b"a,", b'"a,', 1),
+    "nan": lambda whole: whole.replace(b"-0.3", b"nan", 1),
+    "semicolons": lambda whole: whole.replace(b",", b";"),
+    "a web page": lambda whole: b"<!doctype html>\n<html>not found</html>\n",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_table_is_named(folder, damage):
+    path = folder / "toy.csv"
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    with pytest.raises(UsageError, match="claim 'toy': toy.csv") as error:
+        _judged(folder, CLAIM)
+    assert "\n" not in str(error.value)
+
+
+def test_line_ends_of_windows_and_lost_rows_that_no_claim_reads_are_no_damage(folder):
+    before, path = _judged(folder, CLAIM), folder / "toy.csv"
+    path.write_bytes(b"\n".join(path.read_bytes().split(b"\n")[:3]).replace(b"\n", b"\r\n") + b"\r\n")
+    assert _judged(folder, CLAIM) == before
+
+
+def test_several_selections_are_read_one_after_the_other_and_facts_are_named(folder):
+    table = pd.read_csv(folder / "seeds.csv").assign(n=lambda t: t["setting"].map({"x": 100, "y": 200}))
+    table.to_csv(folder / "seeds.csv", index=False)
+    where = [{"method": "a", "setting": ["y"], "n": [200]}, {"method": ["a", "b"], "setting": "x", "n": 100}]
+    (claim,) = _read(folder, _with(part={**SEEDS, "where": where, "interval": None}))
+    assert [r.label for r in ledger.readings(claim, [folder])] == ["n=200 · y", "a", "b"]  # yaml.safe_dump sorts
+
+
+def test_evidence_of_a_check_is_found_by_its_id(folder, monkeypatch):
+    monkeypatch.delenv("L2D_OUT")
+    results.claims([("it-is-so", "whatever it says", 1, True), ("not-so", "x", 1, False)], "06_claims", folder)
+    part = {"file": "06_claims.csv", "where": {"id": ["it-is-so", "not-so"]}, "column": "holds", "interval": None}
+    row = _judged(folder, _with(part=part, test={"holds": True}, quantity=None))
+    assert (row["verdict"], row["measured"]) == (ledger.DIFFERS, "1 of 2 hold")
+
+
 @pytest.mark.parametrize(
     ("numbers", "text"),
     [
@@ -226,7 +275,7 @@ def test_numbers_as_text(numbers, text):
 
 @pytest.fixture(scope="module")
 def own():
-    return ledger.judge(ledger.read())
+    return ledger.judge(ledger.read(CLAIMS), [FIGURES])
 
 
 def test_every_claim_resolves_and_names_a_chapter(own):
@@ -238,34 +287,36 @@ def test_every_claim_resolves_and_names_a_chapter(own):
 
 
 def test_a_claim_that_differs_has_an_account(own):
-    accounts = {claim.id: claim.account for claim in ledger.read()}
+    accounts = {claim.id: claim.account for claim in ledger.read(CLAIMS)}
     differ = own[0].loc[own[0]["verdict"] == ledger.DIFFERS, "id"]
     assert all(accounts[name] for name in differ)
 
 
 def _stored(figures):
-    return pd.read_csv(figures / f"{ledger.PICTURE}.csv", dtype=str, keep_default_na=False)
+    return pd.read_csv(figures / f"{readme.PICTURE}.csv", dtype=str, keep_default_na=False)
 
 
 def test_the_stored_ledger_is_up_to_date(own):
-    pd.testing.assert_frame_equal(_stored(ledger.FIGURES), own[0].astype(str), check_dtype=False, obj="ledger")
+    pd.testing.assert_frame_equal(_stored(FIGURES), own[0].astype(str), check_dtype=False, obj="ledger")
 
 
 def test_readme_shows_the_ledger_and_why_a_claim_is_not_tested():
     text = (notebooks.ROOT / "README.md").read_text("utf-8")
     assert "<!-- generated:ledger -->" in text
     rows = [line for line in text.splitlines() if f"| {ledger.NOT_TESTABLE} |" in line]
-    assert len(rows) == sum(bool(claim.not_testable) for claim in ledger.read()) > 0
+    assert len(rows) == sum(bool(claim.not_testable) for claim in ledger.read(CLAIMS)) > 0
     assert all(row.split("|")[3].strip().endswith(".") for row in rows)
 
 
 @pytest.fixture
 def copy(tmp_path):
     """The parts of the repository that README's ledger is made from."""
-    shutil.copytree(ledger.FIGURES, tmp_path / "figures", ignore=shutil.ignore_patterns("0*.png"))
+    shutil.copytree(FIGURES, tmp_path / "figures", ignore=shutil.ignore_patterns("0*.png"))
     (tmp_path / "notebooks").mkdir()
-    for path in (ledger.CLAIMS, *notebooks.find(notebooks.BOOK)):
+    for path in (CLAIMS, *notebooks.find(notebooks.BOOK)):
         shutil.copy(path, tmp_path / "notebooks")
+    for name in ("l2d_utils", "reproduce"):
+        shutil.copytree(notebooks.ROOT / name, tmp_path / name)
     for name in ("README.md", "pyproject.toml"):
         shutil.copy(notebooks.ROOT / name, tmp_path)
     return tmp_path

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_output
 
-import hollow
+import notebook_checks
 import toy
 from reproduce import badges, execute, notebooks, runner
 
@@ -22,7 +22,7 @@ def test_there_are_notebooks_and_all_are_named_in_order():
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
 def test_stored_notebook_is_whole(path):
-    assert hollow.problems(notebooks.read(path), path.stem, path.stat().st_size) == []
+    assert notebook_checks.problems(notebooks.read(path), path.stem, path.stat().st_size) == []
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda p: p.stem)
@@ -44,7 +44,7 @@ def test_profiles_fit_the_parameters_of_the_notebooks(profile):
 
 def test_a_good_notebook_has_no_problems():
     nb = toy.executed(("x = 1", None), ("print(x)", "1\n"), ("def f():\n    print(1)", None))
-    assert hollow.problems(nb) == []
+    assert notebook_checks.problems(nb) == []
 
 
 def _unexecuted(nb):
@@ -101,6 +101,18 @@ def _annotated_parameter(nb):
     nb.cells[1].source = "N: int = 2"
 
 
+def _full_parameter(nb):
+    nb.cells[1].source += "\nFULL_SEEDS = 20"
+
+
+def _labels_by_hand(nb):
+    nb.cells[2].source = 'table["method"].map(plots.method_label)[0];'
+
+
+def _two_calls_for_a_figure(nb):
+    nb.cells[2].source = "results.save_figure(fig, 'a', t, OUT)"
+
+
 def _no_title(nb):
     nb.cells[0].source = "Toy"
 
@@ -137,6 +149,9 @@ def _path_in_output(nb):
         (_two_parameters, "2 cells are tagged"),
         (_computed_parameter, "no NAME = literal"),
         (_annotated_parameter, "no NAME = literal"),
+        (_full_parameter, "FULL_SEEDS is no parameter of the quick profile"),
+        (_labels_by_hand, "cell 2 names methods by hand"),
+        (_two_calls_for_a_figure, "cell 2 saves a figure and shows it by two calls"),
         (_no_title, "does not open"),
         (_papermill, "metadata"),
         (_timed, "metadata"),
@@ -147,12 +162,21 @@ def _path_in_output(nb):
 def test_a_planted_problem_is_found(plant, message):
     nb = toy.executed(("x = 1", None), ("print(x)", "1\n"))
     plant(nb)
-    found = hollow.problems(nb)
+    found = notebook_checks.problems(nb)
     assert len(found) == 1 and message in found[0]
 
 
+def test_a_long_cell_is_found_where_the_book_teaches():
+    """Blank lines are free, and the studies of 06 to 10 may show more."""
+    fits, long = ("\n\n".join(f"x{i} = {i}" for i in range(n)) for n in (15, 16))
+    assert notebook_checks.problems(toy.executed((fits, None)), "05_toy") == []
+    assert notebook_checks.problems(toy.executed((long, None)), "06_toy") == []
+    found = notebook_checks.problems(toy.executed((long, None)), "05_toy")
+    assert found == ["cell 2 has 16 lines of code, more than 15"]
+
+
 def test_a_large_file_is_found():
-    assert "bytes" in hollow.problems(toy.executed(), size=3_000_001)[0]
+    assert "bytes" in notebook_checks.problems(toy.executed(), size=3_000_001)[0]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +190,9 @@ def test_a_large_file_is_found():
         ("table;", False),
         ("_ = table.head()", False),
         ("if missing:\n    print('no data')", False),
-        ("results.show_figure(fig, 'a', t, OUT)", False),
+        ("results.show_figure(fig, 'a', t, OUT)", True),
+        ("results.claims(rows, 'a', OUT)", True),
+        ("results.save_table(t, 'a', OUT)", False),
         ("torch.testing.assert_close(a, b)", False),
         ("import torch\ntorch.set_num_threads(1)", False),
         ("f = lambda: print(1)", False),
@@ -174,7 +200,7 @@ def test_a_large_file_is_found():
     ],
 )
 def test_what_must_leave_an_output(source, expected):
-    assert hollow.shows(source) is expected
+    assert notebook_checks.shows(source) is expected
 
 
 def _nbval(path):

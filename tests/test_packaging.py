@@ -104,9 +104,9 @@ def test_python_version_stands_alike_everywhere():
 
 
 def test_every_import_is_declared():
-    """Imports of the package come from its dependencies or, in `reproduce`, from the extra `lab`."""
+    """Imports of the package come from its dependencies, those of `reproduce` from the extra `lab` as well."""
     owners = metadata.packages_distributions()
-    for path in sorted((ROOT / "l2d_utils").rglob("*.py")):
+    for path in sorted([*(ROOT / "l2d_utils").rglob("*.py"), *(ROOT / "reproduce").glob("*.py")]):
         extras = ["lab"] if path.parent.name == "reproduce" else []
         declared = {canonicalize_name(r.name) for r in _requirements(*extras)}
         for node in _top_level(ast.parse(path.read_text("utf-8"))):
@@ -137,11 +137,30 @@ def _top_level(module):
         "postBuild",
         "requirements.lock",
         "requirements-book.lock",
+        "requirements-colab.txt",
         ".ci/run",
+        ".github/workflows/ci.yml",
     ],
 )
 def test_top_level(name):
     assert (ROOT / name).is_file()
+
+
+def test_the_workflow_runs_what_make_runs():
+    """On push and pull request .ci/run with Python 3.11; once a week the notebooks with Colab's versions."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8"))
+    when = workflow[True]  # YAML 1.1 reads the key `on` as true
+    assert {"push", "pull_request", "schedule"} <= set(when)
+    (weekly,) = when["schedule"]
+    assert weekly["cron"].split()[2:4] == ["*", "*"] and weekly["cron"].split()[4].isdigit()
+    said, python = {}, {}
+    for name, job in workflow["jobs"].items():
+        said[name] = [step["run"] for step in job["steps"] if "run" in step]
+        (setup,) = [step["with"] for step in job["steps"] if step.get("uses", "").startswith("actions/setup-python")]
+        python[name] = setup["python-version"]
+    assert said["test"] == [".ci/run"] and python == {"test": "3.11", "colab": "3.12"}
+    assert "requirements-colab.txt" in said["colab"][0] and said["colab"][1] == "python -m reproduce run"
+    assert "schedule" in workflow["jobs"]["colab"]["if"] and "schedule" in workflow["jobs"]["test"]["if"]
 
 
 def test_citation_has_the_version():

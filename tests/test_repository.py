@@ -28,7 +28,7 @@ MACHINE = re.compile(
     r"(?<![\w.~$:/-])/(?:home|root|tmp|work|mnt|var|opt|Users|private)/\w|(?<![\w/])[A-Z]:\\\\?(?:Users|home)\b"
 )
 # Tests that plant what is looked for, to see that it is found.
-PLANTED = {"tests/test_repository.py", "tests/test_notebooks.py", "tests/hollow.py"}
+PLANTED = {"tests/test_repository.py", "tests/test_notebooks.py", "tests/notebook_checks.py"}
 
 
 def _files():

@@ -33,10 +33,10 @@ from dask.distributed import LocalCluster
 
 import toy
 from l2d_utils import data
-from reproduce import badges, grid, notebooks, provenance, runner, store, sweep, table, workers
+from l2d_utils.results import TIDY
+from reproduce import badges, grid, notebooks, runner, store, sweep, table, workers
 from reproduce.command import main
 from reproduce.notebooks import UsageError
-from l2d_utils.results import TIDY
 
 PARAMETERS = 'SEED = 0\nWHAT = ""\nOUT = "../figures"'
 # No import but of the standard library: a kernel that loads nothing is ready in half a second.

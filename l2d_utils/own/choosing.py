@@ -19,7 +19,6 @@ from l2d_utils import methods as table
 from l2d_utils.data import Split
 from l2d_utils.metrics import best_single
 from l2d_utils.own.counting import standard_error
-from l2d_utils.routers import PlugInRouter
 from l2d_utils.rules import route
 from l2d_utils.studies.compare import Problem
 
@@ -124,7 +123,8 @@ def choose(
         tried += len(trials)
 
     alone = held[:, single].mean()
-    constant = PlugInRouter(regressor=DummyRegressor()).fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
+    plug_in = table.find("plug_in").make(regressor=DummyRegressor())
+    constant = plug_in.fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
     limit = stats.norm.ppf(1 - 0.05 / max(tried, 1))
     rows = [("best_single", "", alone, 0.0, 0.0)]
     rows += [(m, _words(t.setting), alone - t.gain, t.gain, t.gain - limit * t.error) for m, t in best.items()]

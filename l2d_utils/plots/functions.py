@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -23,6 +24,7 @@ from l2d_utils.plots.style import (
     as_percent,
     in_points,
     key,
+    legend,
     method_label,
     method_styles,
     new_figure,
@@ -49,17 +51,17 @@ def _line_styles(values: pd.Series) -> dict[object, MethodStyle]:
     return {name: MethodStyle(to_hex(RAMP(0.85 * i / max(1, len(names) - 1))), "") for i, name in enumerate(names)}
 
 
-def _reference_style(name: str) -> MethodStyle:
-    """Dashed; grey unless the methods table knows the name."""
-    return MethodStyle(METHODS[name].color if name in METHODS else MUTED, "", "--")
+def _reference_styles(references: Mapping[str, Reference]) -> dict[str, MethodStyle]:
+    """Broken lines; grey unless the methods table knows the name."""
+    dashes = zip(references, itertools.cycle(("--", "-.", ":")))
+    return {name: MethodStyle(METHODS[name].color if name in METHODS else MUTED, "", dash) for name, dash in dashes}
 
 
 def _draw_references(ax: Axes, references: Mapping[str, Reference]) -> None:
-    for name, (x, y) in references.items():
+    for (name, (x, y)), style in zip(references.items(), _reference_styles(references).values(), strict=True):
         x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         if x.ndim != 1 or x.shape != y.shape or not len(x):
             raise ValueError(f"references[{name!r}]: x has shape {x.shape}, y has shape {y.shape}")
-        style = _reference_style(name)
         ax.plot(x, y, color=style.color, linewidth=1.6, linestyle=style.linestyle, zorder=1.5)
 
 
@@ -118,10 +120,9 @@ def lines(
     Args:
         frame: columns `x`, `y` (numbers, in the units that xlabel and ylabel state), `hue` (keys of methods, or
             anything else; numbers get an ordered ramp), and `low`, `high` when given (a band; both or neither).
-        references: name → (x values, y values) of dashed grey curves. verticals: name → x of named vertical lines.
+        references: name → (x values, y values) of broken grey curves. verticals: name → x of named vertical lines.
         panel: column that splits the frame into panels with common axes. hue_label: title of the legend.
-        xscale, yscale: "linear" or "log". percent: which axes hold fractions shown in per cent ("x", "y" or "xy").
-        markers: draw the methods' markers.
+        xscale, yscale: "linear" or "log". percent: axes of fractions ("x", "y", "xy"). markers: draw them, too.
 
     Raises:
         ValueError: a missing column, an empty frame, an x or y that is not finite or, on a log axis, not positive;
@@ -133,7 +134,6 @@ def lines(
     band = (low, high) if low else None
     frame = check_frame("frame", frame, [hue, *([panel] if panel else [])], [x, y, *(band or ())])
     for column, scale in ((x, xscale), (y, yscale)):
-        check_choice("scale", scale, ["linear", "log"])
         bad = np.flatnonzero(frame[column] <= 0) if scale == "log" else []
         if len(bad):
             raise ValueError(f"frame: column {column!r} has {frame[column][bad[0]]} in row {bad[0]}, must be > 0")
@@ -165,10 +165,8 @@ def lines(
         heights = frame.groupby(hue)[y].mean()
         order.sort(key=lambda name: -heights[name])
     handles = [key(styles[name], method_label(name), marker=markers) for name in order]
-    handles += [key(_reference_style(name), method_label(name)) for name in references or {}]
-    columns = 1 if len(axes) == 1 else min(4, len(handles))
-    place = "outside right upper" if columns == 1 else "outside lower center"
-    fig.legend(handles=handles, loc=place, title=hue_label, alignment="left", ncols=columns)
+    handles += [key(style, method_label(name)) for name, style in _reference_styles(references or {}).items()]
+    legend(fig, handles, beside=len(axes) == 1, title=hue_label)
     return fig
 
 
@@ -223,7 +221,7 @@ def frontier(
     dollars = np.concatenate([frame["dollars"], agents["dollars"]])
     log = bool(dollars.min() > 0 and dollars.max() > 30 * dollars.min())
     styles = method_styles(list(frame["method"].unique()))
-    fig = new_figure(5.7, title)
+    fig = new_figure(4.6 + 0.13 * (len(styles) + len(agents)), title)  # the legend has two columns
     ax = fig.subplots()
     ax.set_xscale("log" if log else "linear")
     columns = {"dollars": "x", "accuracy": "y", "method": "hue"}
@@ -232,12 +230,12 @@ def frontier(
     for k, row in enumerate(agents.itertuples()):
         look = {"color": readable(agent_color(k)), "marker": MARKERS[k % len(MARKERS)], "linestyle": "none"}
         look |= {"markersize": 10, "markerfacecolor": FACE, "markeredgewidth": 2, "zorder": 5}
-        handles += ax.plot([row.dollars], [row.accuracy], label=f"{plain(row.agent)}, alone", **look)
+        handles += ax.plot([row.dollars], [row.accuracy], label=plain(row.agent), **look)
     ax.margins(x=0.08, y=0.1)
     if log:
         ax.xaxis.set_major_formatter(lambda value, _: number_text(value))
     as_percent(ax.yaxis)
     ax.set_xlabel("dollars per 1,000 requests" + (" (log scale)" if log else ""))
     ax.set_ylabel(ylabel)
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    legend(fig, handles, title="hollow: one agent alone")
     return fig

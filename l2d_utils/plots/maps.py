@@ -52,6 +52,8 @@ CHARACTER = 0.085  # width of one in 11-point text
 ROW_HEIGHT = (0.38, 0.62)  # least and most; between them 0.55 of the cell's width
 PANEL_HEAD, PAGE_HEAD = 0.35, 1.3  # title of a panel; labels and margins of the page
 
+NAME_WIDTH = 0.27  # of an agent's name in a triangle, as a part of its side
+
 Decide = Callable[[np.ndarray], np.ndarray]
 
 
@@ -209,12 +211,12 @@ def _name_regions(ax: Axes, x: np.ndarray, y: np.ndarray, winners: np.ndarray, b
         crossed[:-1] |= bayes[:-1] != bayes[1:]
         crossed[:, :-1] |= bayes[:, :-1] != bayes[:, 1:]
     for k, color in enumerate(map(agent_color, range(3))):
-        mask = np.pad((winners == k) & ~crossed, 1)
-        if mask.sum() < 0.01 * (winners >= 0).sum():
-            continue
         # The point farthest from the region's border has the most room for its name; a name is about
         # thrice as wide as high (with its margins), so heights count threefold.
-        i, j = np.unravel_index(np.argmax(distance_transform_edt(mask, sampling=(3, 1))), mask.shape)
+        room = distance_transform_edt(np.pad((winners == k) & ~crossed, 1), sampling=(3, 1))
+        if room.max() < NAME_WIDTH / 2 * len(x):
+            continue
+        i, j = np.unravel_index(np.argmax(room), room.shape)
         look = {"ha": "center", "va": "center", "fontsize": 11.5, "fontweight": "bold", "zorder": 6}
         look["path_effects"] = [withStroke(linewidth=3, foreground=tint(color))]
         ax.text(x[j - 1], y[i - 1], f"agent {k + 1}", color=readable(mix(color, INK, 0.25)), **look)

@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l2d_utils.metrics import Interval
 from l2d_utils.plots.checks import check_choice, check_frame, check_unique, panels_of
 from l2d_utils.plots.style import (
     FACE,
@@ -159,7 +158,7 @@ def paired_differences(frame: pd.DataFrame, value: str, *, baseline: str, title:
     ax.axvline(0, color=INK, linewidth=1.2, zorder=1)
     for row in frame.itertuples():
         y, style = order.index(row.method), styles[row.method]
-        decided = Interval(row.mean, row.low, row.high).excludes_zero
+        decided = row.low > 0 or row.high < 0
         # Markers made of strokes cannot be filled or left open, so every row takes a filled shape here.
         marker = "o" if style.marker in "|_x" else style.marker
         ax.plot([row.low, row.high], [y, y], color=style.color, linewidth=2.2, solid_capstyle="butt", zorder=2)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,21 +117,19 @@ def expert_problem(
 # ---------------------------------------------------------------- features and routers from pixels
 
 
-def _untrained(network: str, data: ImageData, rows: NDArray, n_outputs: int, random_state: int):
-    """A "LeNet" or "ResNet-8" for images of this shape that standardises pixels by the channel moments of the rows."""
+def _network(name: str, data: ImageData) -> Callable[..., agents.ImageClassifier]:
+    """Makes untrained networks for images of this shape, from n_outputs, mean and std: "LeNet" or "ResNet-8"."""
     side, channels = data.images.shape[2:]
-    if network not in ("LeNet", "ResNet-8"):
-        raise ValueError(f"network must be 'LeNet' or 'ResNet-8'; found {network!r}")
-    mean, std = agents.channel_moments(data.images[rows])
-    with agents.seeded(random_state):
-        if network == "LeNet":
-            return agents.LeNet(channels, n_outputs, size=side, mean=mean, std=std)
-        return agents.ResNet(8, channels, n_outputs, mean=mean, std=std)
+    if name == "LeNet":
+        return functools.partial(agents.LeNet, channels, size=side)
+    if name == "ResNet-8":
+        return functools.partial(agents.ResNet, 8, channels)
+    raise ValueError(f"network must be 'LeNet' or 'ResNet-8'; found {name!r}")
 
 
 def image_features(
     data: ImageData, *, base_rows: int, pool: int, validation: int, test: int | None = None, random_state: int,
-    folder: str | Path | None = None, **base: Any,
+    network: str, folder: str | Path | None = None, **settings: Any,
 ) -> tuple[NDArray, Split, float]:  # fmt: skip
     """What the routers of one seed see: the penultimate layer of a small classifier.
 
@@ -140,8 +138,8 @@ def image_features(
 
     Args:
         validation, test: as in `data.split_images`.
-        folder: where finished features are kept.
-        base: network ("LeNet" or "ResNet-8"), and settings of `training.train` (epochs, batch_size, lr, dtype).
+        network: "LeNet" or "ResNet-8"; settings: of `training.train` (epochs, batch_size, lr, dtype).
+        folder: where finished features are kept, and unfinished trainings go on from.
 
     Returns:
         Features (n, width) of all images, NaN outside the split; the split; test accuracy of the classifier.
@@ -151,27 +149,14 @@ def image_features(
     rest = np.setdiff1d(split.train, fit_rows, assume_unique=True)
     split = Split(stratified_subset(data.labels, rest, pool, random_state), split.validation, split.test)
     out_rows = np.concatenate([split.train, split.validation, split.test])
-    compute = base_features if folder is None else functools.partial(keep, folder, base_features)
-    found = compute(data=data, fit_rows=fit_rows, out_rows=out_rows, random_state=random_state, **base)
+    arguments = {"images": data.images[fit_rows], "labels": data.labels[fit_rows], "out_images": data.images[out_rows]}
+    arguments |= {"n_classes": len(data.classes), "random_state": random_state, "network": _network(network, data)}
+    train = training.classifier_outputs
+    compute = train if folder is None else functools.partial(keep, folder, train, resume="checkpoint")
+    found = compute(**arguments, **settings)
     X = np.full((len(data.labels), found["features"].shape[1]), np.nan, dtype=found["features"].dtype)
     X[out_rows] = found["features"]
-    return X, split, float(found["accuracy"])
-
-
-def base_features(
-    data: ImageData, fit_rows: NDArray, out_rows: NDArray, network: str, random_state: int, **settings: Any
-) -> dict[str, NDArray]:
-    """Train a classifier on `fit_rows`: its penultimate "features" (len(out_rows), width) and "accuracy" on `out_rows`.
-
-    The features are float64 if that is the training dtype, else float32.
-    """
-    module = _untrained(network, data, fit_rows, len(data.classes), random_state)
-    loss = training.classification_loss(data.labels[fit_rows])
-    training.train(module, data.images[fit_rows], loss, random_state=random_state, **settings)
-    found = agents.outputs(module, data.images[out_rows])
-    right = found["logits"].argmax(axis=1) == data.labels[out_rows]
-    double = settings.get("dtype") == torch.float64
-    return {"features": found["features"].astype(np.float64 if double else np.float32), "accuracy": right.mean()}
+    return X, split, float((found["logits"].argmax(axis=1) == data.labels[out_rows]).mean())
 
 
 def scores_from_pixels(
@@ -187,7 +172,9 @@ def scores_from_pixels(
     objective = PRESETS[loss].build(problem.costs[train], **loss_params)
     row_weight = float(objective.weights.sum() / len(train))
     objective = to_tensor_type(objective, torch.empty(0, dtype=torch.float32))
-    module = _untrained(network, data, train, problem.costs.shape[1], random_state)
+    mean, std = agents.channel_moments(data.images[train])
+    with agents.seeded(random_state):
+        module = _network(network, data)(n_outputs=problem.costs.shape[1], mean=mean, std=std)
     bar = training.progress_bar(epochs, f"{network}, {loss} {loss_params or ''}")
     training.train(
         module, data.images[train], lambda scores, rows: objective(scores, rows) / row_weight, epochs=epochs,
@@ -290,7 +277,8 @@ def _from_pixels(folder, loss: str, setting: Mapping[str, Any], arguments: Mappi
     """A trained router of which the scores of the held-out rows are left; its inputs (m, 1) are row numbers."""
     if setting["loss_params"] in ({"gamma": 0.0}, {"rho": 1.0}):
         loss, setting = "two_stage", {**setting, "loss_params": {}}
-    kept = keep(folder, scores_from_pixels, say=print, loss=loss, **setting, **arguments, entries=fingerprint([loss]))
+    own = {"loss": loss, **setting, "entries": fingerprint([loss])}
+    kept = keep(folder, scores_from_pixels, say=print, resume="checkpoint", **own, **arguments)
     split, costs = arguments["problem"].split, arguments["problem"].costs
     scores = np.full(costs.shape, np.nan)
     scores[np.concatenate([split.validation, split.test])] = kept["scores"]

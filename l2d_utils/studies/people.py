@@ -36,9 +36,7 @@ ANEW = {
 }
 
 
-def answers(
-    data: ImageData, humans: HumanLabels, plan: Plan, model: dict[str, NDArray]
-) -> tuple[Sample, NDArray[np.float64]]:
+def answers(data: ImageData, humans: HumanLabels, plan: Plan, model: dict[str, NDArray]) -> tuple[Sample, NDArray]:
     """Training images that the base model has not seen, with people's answers.
 
     model: its outputs on pool, test and rest. Returns a `Sample` whose expert is the first of the three labels, and
@@ -157,7 +155,8 @@ def people_study(
     """
     rows, errors = answers(data, humans, plan, base_outputs(data, plan, "clean", folder))
     test, rest = np.split(np.random.default_rng(RANDOM_STATE).permutation(len(rows.labels)), [test_rows])
-    found = [score_study(rows.at(rest), rows.at(test), plan, seeds, folder, say=say).assign(study="one person")]
+    one = score_study(f"{data.name} people", rows.at(rest), rows.at(test), plan, seeds, folder, say=say)
+    found = [one.assign(study="one person")]
     how = {"rows": rows, "errors": errors, "prices": prices, "entries": methods.fingerprint([*ONCE, *ANEW])}
     for seed in seeds:
         split = Split(*np.split(np.random.default_rng(seed).permutation(rest), [plan.score_rows]), test)

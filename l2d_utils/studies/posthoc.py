@@ -15,7 +15,7 @@ import pandas as pd
 
 from l2d_utils import methods as table
 from l2d_utils.choose import Chosen, choose
-from l2d_utils.metrics import DeferralCurve, deferral_curve, gap_closed, interval, paired
+from l2d_utils.metrics import DeferralCurve, best_single, deferral_curve, gap_closed, interval, paired
 from l2d_utils.rules import threshold_for_rate
 from l2d_utils.scores import Sample, Score
 
@@ -47,8 +47,8 @@ def _parameters(key: str) -> tuple[str, ...]:
 def settings_of(key: str, temperatures: Sequence[float], ridges: Sequence[float]) -> list[dict[str, Any]]:
     """The settings that a score is tuned over: as many for every trained one.
 
-    With a λ: every temperature with every ridge strength. With other parameters of its own: those with every ridge
-    strength. With a ridge alone: a finer grid, from a third of the smallest to three times the largest.
+    With a λ (or other parameters of its own): each value with every ridge strength. With a ridge alone: a finer grid,
+    from a third of the smallest to three times the largest.
 
     Raises:
         ValueError: unknown method, or one without a score.
@@ -62,11 +62,6 @@ def settings_of(key: str, temperatures: Sequence[float], ridges: Sequence[float]
         return [{**setting, "l2": l2} for setting in own for l2 in ridges]
     finer = np.geomspace(min(ridges) / 3, max(ridges) * 3, len(temperatures) * len(ridges))
     return [{"l2": float(l2)} for l2 in finer]
-
-
-def fit(key: str, train: Sample, **setting: Any) -> Score:
-    """One score at one setting of `settings_of`."""
-    return table.find(key).score(train, **setting)
 
 
 def oracle(rows: Sample) -> Score:
@@ -83,7 +78,7 @@ def curve(score: Score, rows: Sample) -> DeferralCurve:
 def tune(key: str, grid: Grid, train: Sample, validation: Sample) -> Chosen:
     """Fit every setting on `train`; keep the smallest mean cost over all rates on `validation`."""
     settings = settings_of(key, grid.temperatures, grid.ridges)
-    fitted = (fit(key, train, **setting) for setting in settings)
+    fitted = (table.find(key).score(train, **setting) for setting in settings)
     return choose(settings, fitted, lambda score: curve(score, validation).area)
 
 
@@ -97,13 +92,10 @@ def measure(score: Score, test: Sample, rates: Sequence[float], points: int = 21
     accuracy: system accuracy at exactly each of the rates; curve: the same on an even grid of `points` rates.
     """
     found, even = curve(score, test), np.linspace(0, 1, points)
-    records = [
-        {"metric": "mean_accuracy", "value": 1 - found.area},
-        {"metric": "gap_closed", "value": gap_closed(score(test.X), *test.costs.T)},
-    ]
+    closed = gap_closed(score(test.X), *test.costs.T)
+    records = [{"metric": "mean_accuracy", "value": 1 - found.area}, {"metric": "gap_closed", "value": closed}]
     for metric, at in (("accuracy", rates), ("curve", even)):
-        values = 1 - found.cost_at(at)
-        records += [{"metric": metric, "rate": round(r, 4), "value": v} for r, v in zip(at, values, strict=True)]
+        records += [{"metric": metric, "rate": round(r, 4), "value": 1 - found.cost_at(r)} for r in at]
     return records
 
 
@@ -113,7 +105,7 @@ def transferred(score: Score, validation: Sample, test: Sample, rates: Sequence[
     seen, values, records = score(validation.X), score(test.X), []
     for rate in rates:
         defer = values >= threshold_for_rate(seen, rate)
-        cost = np.where(defer, test.costs[:, 1], test.costs[:, 0])
+        cost = np.where(defer, *test.costs.T[::-1])
         records.append({"metric": "got", "rate": rate, "value": float(defer.mean())})
         records.append({"metric": "transferred", "rate": rate, "value": float(1 - cost.mean())})
     return records
@@ -123,8 +115,8 @@ def study(grid: Grid, train: Sample, validation: Sample, test: Sample) -> list[d
     """All methods of the grid, and the oracle, on one division of the rows.
 
     Returns:
-        Records for `results.tidy`. On test: those of `measure` and `transferred`, and the accuracy of the agents "model"
-        and "expert" (method "best_single"; without an agent: of the better one on validation). On validation:
+        Records for `results.tidy`. On test: those of `measure` and `transferred`, and the accuracy of the agents
+        "model" and "expert" (method "best_single"; without an agent: of the better one on validation). On validation:
         mean_accuracy of the chosen setting, "chosen" by parameter, and "edge" where it lies on the edge of its grid.
     """
     records = []
@@ -138,11 +130,9 @@ def study(grid: Grid, train: Sample, validation: Sample, test: Sample) -> list[d
         records += [held | {"metric": "edge", "parameter": p, "value": 1.0} for p in found.edges]
     records += [{"split": "test", "method": "oracle", **r} for r in measure(oracle(test), test, grid.rates)]
     accuracy = 1 - test.costs.mean(axis=0)
-    best = accuracy[validation.costs.mean(axis=0).argmin()]
-    for agent, value in (("", best), ("model", accuracy[0]), ("expert", accuracy[1])):
-        about = {"split": "test", "method": "best_single", "metric": "accuracy", "agent": agent}
-        records.append(about | {"value": float(value)})
-    return records
+    ends = {"": accuracy[best_single(validation.costs)], "model": accuracy[0], "expert": accuracy[1]}
+    about = {"split": "test", "method": "best_single", "metric": "accuracy"}
+    return records + [about | {"agent": agent, "value": value} for agent, value in ends.items()]
 
 
 def each_setting(grid: Grid, train: Sample, validation: Sample, test: Sample) -> list[dict[str, Any]]:
@@ -152,11 +142,11 @@ def each_setting(grid: Grid, train: Sample, validation: Sample, test: Sample) ->
         Records with columns temperature and ridge: mean_accuracy on validation, as `study` has it for the chosen
         setting, and gap_closed on test.
     """
-    columns, records = {"temperature": "temperature", "l2": "ridge"}, []
+    records = []
     for key in grid.methods:
         for setting in settings_of(key, grid.temperatures, grid.ridges):
-            score = fit(key, train, **setting)
-            about = {"method": key, **{columns[name]: value for name, value in setting.items()}}
+            score = table.find(key).score(train, **setting)
+            about = {"method": key, "temperature": setting.get("temperature", ""), "ridge": setting.get("l2", "")}
             held, closed = 1 - curve(score, validation).area, gap_closed(score(test.X), *test.costs.T)
             records.append({**about, "split": "validation", "metric": "mean_accuracy", "value": held})
             records.append({**about, "split": "test", "metric": "gap_closed", "value": closed})
@@ -179,11 +169,9 @@ def curve_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     frame: tidy rows of `study`, one setting per value of `setting`.
     """
-    found = []
-    for (setting, method, rate), rows in _of(frame, "curve").groupby(["setting", "method", "rate"], sort=False):
-        mean, low, high = interval(rows["value"])
-        found.append({"setting": setting, "method": method, "x": rate, "y": mean, "low": low, "high": high})
-    return pd.DataFrame(found)
+    points = _of(frame, "curve").groupby(["setting", "method", "rate"], sort=False)["value"]
+    rows = [(*key, *interval(values)) for key, values in points]
+    return pd.DataFrame(rows, columns=["setting", "method", "x", "y", "low", "high"])
 
 
 def transfer_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -222,26 +210,17 @@ def against_best(frame: pd.DataFrame, methods: Sequence[str], rivals: Sequence[s
     return pd.DataFrame(found)
 
 
-def ranks(frame: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Rank of each method in every setting by its mean share of the gap closed (1 is best, ties share the mean rank).
+def ranks(frame: pd.DataFrame, others: Sequence[str], members: Sequence[str]) -> pd.DataFrame:
+    """Rank of each method in every setting by its mean share of the gap closed (1 is best, ties share the mean rank),
+    with one member of a family in the race at a time, so that relatives do not push anyone down.
 
-    Columns method, one per setting, mean, worst; best worst rank first.
+    The ranks of `others` are those with the first member in the race. Columns method, one per setting, mean, worst;
+    best worst rank first.
     """
-    rows = _of(frame, "gap_closed")
-    rows = rows[rows["method"].isin(methods)]
-    means = rows.groupby(["method", "setting"], sort=False)["value"].mean().unstack("setting")
-    if set(methods) - set(means.index) or means.isna().any(axis=None):
+    means = _of(frame, "gap_closed").groupby(["method", "setting"], sort=False)["value"].mean().unstack("setting")
+    if {*others, *members} - set(means.index) or means.loc[[*others, *members]].isna().any(axis=None):
         raise ValueError("frame must hold gap_closed of every method in every setting")
-    found = means.rank(ascending=False)
-    found = found.assign(mean=found.mean(axis=1), worst=found.max(axis=1))
-    return found.sort_values(["worst", "mean"]).rename_axis(columns=None).reset_index()
-
-
-def member_ranks(frame: pd.DataFrame, others: Sequence[str], members: Sequence[str]) -> pd.DataFrame:
-    """`ranks` with one member of a family in the race at a time, so that relatives do not push anyone down.
-
-    The ranks of `others` are those with the first member in the race.
-    """
-    races = [ranks(frame, [*others, member]).set_index("method") for member in members]
-    found = pd.concat([races[0].loc[list(others)], *(r.loc[[m]] for r, m in zip(races, members, strict=True))])
-    return found.sort_values(["worst", "mean"]).reset_index()
+    races = [means.loc[[*others, member]].rank(ascending=False) for member in members]
+    found = pd.concat([races[0].loc[list(others)], *(race.tail(1) for race in races)])
+    found = found.assign(mean=found.mean(axis=1), worst=found.max(axis=1)).sort_values(["worst", "mean"])
+    return found.rename_axis(columns=None).reset_index()

@@ -20,7 +20,7 @@ from l2d_utils.cache import keep
 from l2d_utils.choose import choose
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
 from l2d_utils.data import DataError, RoutingTable, Split, data_folder
-from l2d_utils.methods import Method, find, fingerprint
+from l2d_utils.methods import find, fingerprint
 from l2d_utils.metrics import deferral_curve
 from l2d_utils.results import joined, tidy
 from l2d_utils.rules import offsets_for_costs, route
@@ -38,14 +38,12 @@ def list_prices(name: str) -> dict[str, float]:
         FileNotFoundError: the file is not there.
         DataError: it is no JSON object of {"output": dollars} per agent.
     """
-    folder = data_folder()
-    path = None if folder is None else folder / "routing" / f"{name}_prices.json"
-    if path is None or not path.is_file():
-        raise FileNotFoundError(f"no price list: $L2D_DATA_DIR/routing/{name}_prices.json is expected")
+    path = (data_folder() or Path("$L2D_DATA_DIR")) / "routing" / f"{name}_prices.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no price list: {path} is expected")
     try:
-        return {
-            agent: check_positive("output", entry["output"]) for agent, entry in json.loads(path.read_bytes()).items()
-        }
+        prices = json.loads(path.read_bytes())
+        return {agent: check_positive("output", entry["output"]) for agent, entry in prices.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f'{path} must map each agent to {{"output": dollars per million tokens}} ({error})') from None
 
@@ -172,12 +170,12 @@ def study(
             for family, keys in families.items():
                 name = f"{table.name} w={weight:g} split {seed} {family}"
                 how = {"entries": fingerprint(keys), "every": every, "ridge": ridge}
-                part = keep(folder, _measured, say=say, name=name, problem=problem, keys=keys, **how)
+                part = keep(folder, _part, say=say, name=name, problem=problem, keys=keys, **how)
                 parts.append(part.assign(data=table.name, seed=seed, setting=f"{weight:g}", **constants))
     return joined(parts)
 
 
-def _measured(name: str, problem: Problem, keys: list[str], entries: list, every: int, ridge: float | None):
+def _part(name: str, problem: Problem, keys: list[str], entries: list, every: int, ridge: float | None):
     """One part of a study, tidy. `name` is for the kept file, `entries` of the table of methods for its key."""
     trained = [key for key in keys if find(key).route is None]
     tuned = tune(trained, problem, every=every, ridge=ridge, solver=SOLVER)
@@ -226,7 +224,10 @@ def _first_rate(rate: NDArray, recovered: NDArray, target: float) -> float:
 
 
 def strongest_calls(
-    methods: Sequence[Method], problem: Problem, tests: Mapping[str, tuple[NDArray, NDArray, NDArray]]
+    methods: Sequence[str],
+    problem: Problem,
+    tests: Mapping[str, tuple[NDArray, NDArray, NDArray]],
+    entries: Sequence[Any] = (),
 ) -> pd.DataFrame:
     """RouteLLM's measures of trained methods on two models, model 0 weak and model 1 strong, as a tidy frame.
 
@@ -235,18 +236,18 @@ def strongest_calls(
     Args:
         problem: costs (n, 2) are errors.
         tests: name → (X, weak, strong): features and the two models' qualities of the rows to be measured.
+        entries: `methods.fingerprint` of the methods, where the result is kept: for the key only.
     """
 
     def calls(router: Any, X: NDArray, weak: NDArray, strong: NDArray) -> CallPerformance:
         return call_performance(np.diff(router.decision_function(X))[:, 0], weak, strong)
 
     held, rows = problem.split.validation, []
-    for method in methods:
-        settings, fitted = fit_method(method, problem, solver=SOLVER)
+    for key in methods:
+        settings, fitted = fit_method(find(key), problem, solver=SOLVER)
         found = choose(settings, fitted, lambda r: -calls(r, problem.X[held], *(1.0 - problem.costs[held]).T).apgr)
-        rows.append({"split": "validation", "method": method.key, "metric": "apgr", "value": -found.loss})
+        rows.append({"split": "validation", "method": key, "metric": "apgr", "value": -found.loss})
         for name, test in tests.items():
             for metric, value in calls(found.best, *test)._asdict().items():
-                at = {"split": "test", "method": method.key, "setting": name}
-                rows.append({**at, "metric": metric, "value": value})
+                rows.append({"split": "test", "method": key, "setting": name, "metric": metric, "value": value})
     return tidy(rows)

@@ -1,19 +1,22 @@
 """A synthetic world whose Bayes router is known, and many small linear routers fitted in it at once.
 
-A regime map asks the same question in hundreds of small problems. `fit_linear` and `fit_plug_in` solve a whole
-batch of them together; each problem of the batch is what `routers.DeferralRouter` and `routers.PlugInRouter` solve.
+`fit_linear` and `fit_plug_in` solve a batch of problems as `routers.DeferralRouter` and `routers.PlugInRouter` do.
 """
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import softmax
 from torch import Tensor
 
 from l2d_utils.validate import check_matrix
+
+MAX_STEPS = 200  # of Newton's method; a dozen are enough unless a ridge is very weak
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,7 @@ class SpecialistMixture:
     whatever the overlap below 1, and its borders are hyperplanes, so a linear router can be exactly right.
 
     Raises:
-        ValueError: shares that are no distribution, overlap outside [0, 1), accuracy outside (0, 1], fewer
-            features than agents.
+        ValueError: shares that are no distribution, overlap outside [0, 1), accuracy outside (0, 1], n_features < K.
     """
 
     shares: tuple[float, ...]
@@ -41,10 +43,8 @@ class SpecialistMixture:
         shares = np.asarray(self.shares, dtype=np.float64)
         if len(shares) < 2 or (shares <= 0).any() or not np.isclose(shares.sum(), 1.0):
             raise ValueError(f"shares must be at least 2 positive numbers that sum to 1; found {self.shares}")
-        if not 0 <= self.overlap < 1:
-            raise ValueError(f"overlap must lie in [0, 1); found {self.overlap}")
-        if not 0 < self.accuracy <= 1:
-            raise ValueError(f"accuracy must lie in (0, 1]; found {self.accuracy}")
+        if not (0 <= self.overlap < 1 and 0 < self.accuracy <= 1):
+            raise ValueError(f"overlap must lie in [0, 1), accuracy in (0, 1]; found {self.overlap}, {self.accuracy}")
         if self.n_features < len(shares):
             raise ValueError(f"n_features must be at least {len(shares)}, one per agent; found {self.n_features}")
 
@@ -62,13 +62,8 @@ class SpecialistMixture:
         """E[c_k|x], (n, K), exact."""
         X = check_matrix("X", X, columns=self.n_features)
         logit = np.log(self.shares) + self.separation * X[:, : len(self.shares)]
-        home = np.exp(logit - logit.max(axis=1, keepdims=True))
-        home /= home.sum(axis=1, keepdims=True)
+        home = softmax(logit, axis=1)
         return 1.0 - self.accuracy * (self.overlap + (1.0 - self.overlap) * home)
-
-    def bayes_routes(self, X: ArrayLike) -> NDArray[np.int64]:
-        """argmin_k E[c_k|x], (n,)."""
-        return self.expected_costs(X).argmin(axis=1)
 
 
 def _standardised(X: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -84,13 +79,7 @@ def _in_raw_features(theta: Tensor, mean: Tensor, scale: Tensor) -> NDArray[np.f
 
 
 def fit_linear(
-    X: ArrayLike,
-    weights: ArrayLike,
-    margins: ArrayLike,
-    l2: ArrayLike,
-    *,
-    importance: ArrayLike = 1.0,
-    max_iter: int = 60,
+    X: ArrayLike, weights: ArrayLike, margins: ArrayLike, l2: ArrayLike, importance: ArrayLike = 1.0
 ) -> NDArray[np.float64]:
     """Linear routers for D data sets × S settings at once, by damped Newton steps.
 
@@ -98,9 +87,7 @@ def fit_linear(
     `losses.mild` with the standardisation and the penalty of `routers.DeferralRouter`.
 
     Args:
-        X: (D, n, d) features, none constant.
-        weights: w, (D, n, K) ≥ 0.
-        margins: ρ > 0, broadcast to (D, S, K).
+        X: (D, n, d) features, none constant. weights: w, (D, n, K) ≥ 0. margins: ρ > 0, broadcast to (D, S, K).
         l2: (S,) > 0, ridge strengths on the standardised features; biases are free.
         importance: u > 0, a factor on agent k's weights, broadcast to (D, S, K).
 
@@ -108,13 +95,12 @@ def fit_linear(
         (D, S, d+1, K): scores are X @ coefficients[:-1] + coefficients[-1].
 
     Raises:
-        RuntimeError: a problem is not at its minimum after `max_iter` steps.
+        RuntimeError: a problem is not at its minimum after `MAX_STEPS` steps.
     """
     X, w, rho, l2, u = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (X, weights, margins, l2, importance))
     design, mean, scale = _standardised(X)
-    sets, n, width = design.shape
-    n_agents = w.shape[2]
-    shape = (sets, len(l2), n_agents)
+    n, width = design.shape[1:]
+    shape = (len(X), len(l2), w.shape[2])
     rho, u = rho.expand(shape), u.expand(shape)
     u = u / (u * w.sum(dim=1)[:, None]).sum(dim=2, keepdim=True)
     pull = (u / rho)[..., None] * w.mT[:, None]  # (D, S, K, n): u_k w_ik / ρ_k
@@ -131,26 +117,19 @@ def fit_linear(
 
     theta = torch.zeros(*shape, width, dtype=torch.float64)
     now, log_p = value(theta)
-    for _ in range(max_iter):
+    for _ in range(MAX_STEPS):
         p = log_p.exp()
         residual = (pull[:, :, :, None] * p).sum(dim=2) - pull
         gradient = (residual.flatten(1, 2) @ design).view_as(theta) + ridge * theta
         if gradient.abs().max() < 1e-8:
             return _in_raw_features(theta, mean, scale)
         curve = (pull / rho[..., None])[:, :, :, None] * p
-        hessian = torch.diag_embed(ridge.flatten(1)).expand(*shape[:2], -1, -1)
-        hessian = hessian.reshape(*shape[:2], n_agents, width, n_agents, width).clone()
-        for j in range(n_agents):
-            for k in range(j, n_agents):
-                m = -(curve[:, :, :, j] * p[:, :, :, k]).sum(dim=2)
-                if j == k:
-                    m += curve[:, :, :, j].sum(dim=2)
-                block = (m @ squares.mT).view(*shape[:2], width, width)
-                hessian[:, :, j, :, k] += block
-                if j != k:
-                    hessian[:, :, k, :, j] += block
-        size = n_agents * width
-        step = torch.linalg.solve(hessian.view(*shape[:2], size, size), gradient.flatten(2)).view_as(theta)
+        blocks = torch.empty(*shape, width, shape[2], width, dtype=torch.float64)
+        for j, k in itertools.combinations_with_replacement(range(shape[2]), 2):
+            m = (j == k) * curve[:, :, :, j].sum(dim=2) - (curve[:, :, :, j] * p[:, :, :, k]).sum(dim=2)
+            blocks[:, :, j, :, k] = blocks[:, :, k, :, j] = (m @ squares.mT).view(*shape[:2], width, width)
+        hessian = blocks.flatten(4).flatten(2, 3) + torch.diag_embed(ridge.flatten(1))
+        step = torch.linalg.solve(hessian, gradient.flatten(2)).view_as(theta)
         length = torch.ones(*shape[:2], 1, 1, dtype=torch.float64)
         for _ in range(30):
             trial = theta - length * step
@@ -160,16 +139,14 @@ def fit_linear(
                 break
             length[worse] *= 0.5
         theta, now = trial, then
-    raise RuntimeError(f"Newton's method is not at a minimum after {max_iter} steps; is some l2 too small?")
+    raise RuntimeError(f"Newton's method is not at a minimum after {MAX_STEPS} steps; is some l2 too small?")
 
 
 def fit_plug_in(X: ArrayLike, costs: ArrayLike, l2: ArrayLike) -> NDArray[np.float64]:
     """Ridge regressions of the costs for D data sets × S settings, as coefficients of the scores −E[c_k|x].
 
     Args:
-        X: (D, n, d) features, none constant.
-        costs: (D, n, K).
-        l2: (S,) > 0, as in `routers.PlugInRouter`.
+        X: (D, n, d) features, none constant. costs: (D, n, K). l2: (S,) > 0, as in `routers.PlugInRouter`.
 
     Returns:
         (D, S, d+1, K), to be used as those of `fit_linear`.

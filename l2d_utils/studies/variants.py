@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,7 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.agents import ImageClassifier, ResNet
+from l2d_utils.agents import ImageClassifier
 from l2d_utils.cache import keep
 from l2d_utils.data import ImageData, split_images, stratified_subset
 from l2d_utils.methods import fingerprint
@@ -30,14 +29,13 @@ from l2d_utils.training import classifier_outputs
 #: Classes that the specialist keeps whole: mammals, or {melanoma, nevi}. Other data sets name their own.
 HOMES: dict[str, tuple[int, ...]] = {
     "cifar10": (3, 4, 5, 7),
-    "cifar100": (
-        *(3, 4, 15, 19, 21, 30, 31, 34, 36, 38, 42, 43, 50),
-        *(55, 63, 64, 65, 66, 72, 74, 75, 80, 88, 95, 97),
-    ),
+    "cifar100": (3, 4, 15, 19, 21, 30, 31, 34, 36, 38, 42, 43, 50, 55, 63, 64, 65, 66, 72, 74, 75, 80, 88, 95, 97),
     "dermamnist": (4, 5),
 }
 
 NAMES = ("specialist", "label_noise", "long_tail", "clean")
+#: Of their rows, what thinned classes keep.
+TAIL_SHARE = 0.1
 
 
 class TrainingSet(NamedTuple):
@@ -57,12 +55,11 @@ class Variant(NamedTuple):
 
 
 def clean(labels: ArrayLike, rows: ArrayLike, n_classes: int) -> TrainingSet:
-    """All rows as they are.
+    """All rows as they are: `variant` says what is what.
 
-    Args (the same for every function here):
-        labels: int (n,) of the whole data set.
-        rows: (m,) row numbers that may be trained on.
-        n_classes: every class must have at least one of the rows, before and after.
+    Raises:
+        ValueError: labels or rows that are no whole numbers, a row outside the labels or given twice, a label outside
+            0..n_classes − 1, a class without a row (named).
     """
     labels, rows = np.asarray(labels), np.asarray(rows)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -82,47 +79,25 @@ def clean(labels: ArrayLike, rows: ArrayLike, n_classes: int) -> TrainingSet:
     return found
 
 
-def _classes(name: str, classes: Collection[int], n_classes: int) -> NDArray[np.int64]:
-    found = np.unique(np.asarray(sorted(classes), dtype=np.int64))
-    if not found.size or found[0] < 0 or found[-1] >= n_classes:
-        raise ValueError(f"{name} must hold classes in 0..{n_classes - 1}; found {sorted(classes)}")
-    return found
-
-
-def thinned(
-    labels: ArrayLike, rows: ArrayLike, n_classes: int, *, whole: Collection[int], share: float, random_state: int
-) -> TrainingSet:
-    """Classes in `whole` keep all their rows, every other class the `share` (rounded) of its own: a long tail, or a
-    specialist's data.
-
-    Raises:
-        ValueError: share outside (0, 1]; a class that would be left with no rows (named).
-    """
-    given, whole = clean(labels, rows, n_classes), _classes("whole", whole, n_classes)
-    if not 0 < share <= 1:
-        raise ValueError(f"share must be in (0, 1]; found {share}")
+def _thinned(given: TrainingSet, whole: Collection[int], n_classes: int, random_state: int) -> TrainingSet:
+    """Classes in `whole` keep all their rows, every other class `TAIL_SHARE` (rounded) of its own."""
     rng, kept = np.random.default_rng(random_state), []
     for c in range(n_classes):
         members = rng.permutation(given.rows[given.labels == c])
-        size = len(members) if c in whole else round(share * len(members))
+        size = len(members) if c in whole else round(TAIL_SHARE * len(members))
         if size == 0:
-            raise ValueError(f"class {c} would be left with no rows: {share:g} of its {len(members)} is less than one")
+            raise ValueError(
+                f"class {c} would be left with no rows: {TAIL_SHARE} of its {len(members)} is less than one"
+            )
         kept.append(members[:size])
-    return clean(labels, np.concatenate(kept), n_classes)
+    mask = np.isin(given.rows, np.concatenate(kept))
+    return TrainingSet(given.rows[mask], given.labels[mask])
 
 
-def noisy(
-    labels: ArrayLike, rows: ArrayLike, n_classes: int, *, classes: Collection[int], random_state: int
-) -> TrainingSet:
-    """Rows of these classes get labels drawn uniformly from all classes; the others keep theirs.
-
-    Raises:
-        ValueError: a class outside 0..n_classes − 1; a class that no row is labelled with afterwards.
-    """
-    given = clean(labels, rows, n_classes)
-    hit = np.isin(given.labels, _classes("classes", classes, n_classes))
+def _noisy(given: TrainingSet, classes: Collection[int], n_classes: int, random_state: int) -> TrainingSet:
+    """Rows of these classes get labels drawn uniformly from all classes; the others keep theirs."""
     drawn = np.random.default_rng(random_state).integers(0, n_classes, len(given.rows))
-    trained = np.where(hit, drawn, given.labels)
+    trained = np.where(np.isin(given.labels, classes), drawn, given.labels)
     if len(missing := np.setdiff1d(np.arange(n_classes), trained)):
         raise ValueError(f"class {missing[0]} would be left with no rows after label noise; use more rows")
     return TrainingSet(given.rows, trained)
@@ -135,42 +110,40 @@ def variant(
     n_classes: int,
     *,
     home: Collection[int] | None = None,
-    tail_share: float = 0.1,
     random_state: int = 42,
 ) -> Variant:
     """A named variant of the study.  [paper: recipe for 100 classes; shares kept for any number of classes, ours]
 
     "clean": both agents train on all rows. "long_tail": both on data whose second half of the classes keeps
-    `tail_share` of its rows. "label_noise": both on data whose first 30 % of the classes (rounded up) have uniform
-    labels. "specialist": the base model on all rows, the expert on the classes in `home` whole and `tail_share` of
+    `TAIL_SHARE` of its rows. "label_noise": both on data whose first 30 % of the classes (rounded up) have uniform
+    labels. "specialist": the base model on all rows, the expert on the classes in `home` whole and `TAIL_SHARE` of
     every other class.
 
     Args:
-        labels, rows, n_classes: as in `clean`.
+        labels: int (n,) of the whole data set. rows: (m,) row numbers that may be trained on.
+        n_classes: every class must have at least one of the rows, before and after.
         home: the specialist's classes, for example `HOMES["cifar10"]`; only "specialist" needs it.
 
     Raises:
-        ValueError: unknown name, `home` missing, a class left with no rows.
+        ValueError: unknown name, `home` missing, a class left with no rows; as `clean`.
     """
-    given = labels, rows, n_classes
-    everything = clean(*given)
+    given, how = clean(labels, rows, n_classes), (n_classes, random_state)
     if name == "clean":
-        return Variant(name, everything, everything, "both agents trained on the same rows, as they are")
+        return Variant(name, given, given, "both agents trained on the same rows, as they are")
     if name == "long_tail":
         head = range((n_classes + 1) // 2)
-        both = thinned(*given, whole=head, share=tail_share, random_state=random_state)
-        words = f"classes {len(head)}..{n_classes - 1} keep {tail_share:.0%} of their training rows"
+        both = _thinned(given, head, *how)
+        words = f"classes {len(head)}..{n_classes - 1} keep {TAIL_SHARE:.0%} of their training rows"
         return Variant(name, both, both, words)
     if name == "label_noise":
         hit = range(-(-3 * n_classes // 10))
-        both = noisy(*given, classes=hit, random_state=random_state)
+        both = _noisy(given, hit, *how)
         return Variant(name, both, both, f"training labels of classes 0..{len(hit) - 1} are uniform draws")
     if name == "specialist":
-        if home is None:
-            raise ValueError("home must name the specialist's classes; found None")
-        expert = thinned(*given, whole=home, share=tail_share, random_state=random_state)
-        words = f"the expert sees classes {sorted(home)} whole and {tail_share:.0%} of every other class"
-        return Variant(name, everything, expert, words)
+        if home is None or set(home) - set(range(n_classes)):
+            raise ValueError(f"home must name the specialist's classes, in 0..{n_classes - 1}; found {home}")
+        words = f"the expert sees classes {sorted(home)} whole and {TAIL_SHARE:.0%} of every other class"
+        return Variant(name, given, _thinned(given, home, *how), words)
     raise ValueError(f"name must be one of {NAMES}; found {name!r}")
 
 
@@ -178,11 +151,11 @@ def record(found: Iterable[Variant]) -> pd.DataFrame:
     """What every agent was trained on: `row`, and per variant and agent ("clean/base", …) the label that the row was
     trained on with, −1 where that agent did not see it.
     """
-    columns = {
-        f"{made.name}/{agent}": pd.Series(part.labels, index=part.rows)
-        for made in found
-        for agent, part in (("base", made.base), ("expert", made.expert))
-    }
+    columns = {}
+    for made in found:
+        for agent in ("base", "expert"):
+            part = getattr(made, agent)
+            columns[f"{made.name}/{agent}"] = pd.Series(part.labels, index=part.rows)
     return pd.DataFrame(columns).fillna(-1).astype(int).rename_axis("row").sort_index().reset_index()
 
 
@@ -223,8 +196,8 @@ RANDOM_STATE = 42
 
 
 class Rows(NamedTuple):
-    """Disjoint sorted row numbers: `agents` are trained on (before a variant), `pool` belongs to the scores, `test` is
-    the data's own test part, `rest` are further training images that nothing above has seen."""
+    """Disjoint sorted row numbers: those the agents are trained on (before a variant), those of the scores, the data's
+    own test part, and further training images that nothing above has seen."""
 
     agents: NDArray[np.int64]
     pool: NDArray[np.int64]
@@ -234,8 +207,8 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class Plan:
-    """A long study: how many rows the agents are trained on, how many are set aside for the scores (`pool`) and how
-    many of those train them (the others choose); the agents; what scores are tuned over; the specialist's classes."""
+    """A long study: rows that the agents are trained on, rows set aside for the scores (`pool`), and how many of those
+    train them (the others choose); the agents; what the scores are tuned over; the specialist's classes."""
 
     agent_rows: int
     pool: int
@@ -244,16 +217,6 @@ class Plan:
     expert: Agent
     grid: posthoc.Grid
     home: tuple[int, ...] | None = None
-
-
-def residual_plan(
-    data: ImageData, grid: posthoc.Grid, *, rows: int, depths: tuple[int, int], **training: Any
-) -> Plan:
-    """Two ResNets of these depths on `rows` images and as many for the scores, or a third of the training part each
-    where that is less; two thirds of the pool train the scores. training: the other settings of both `Agent`s."""
-    rows = min(rows, int((~data.test).sum()) // 3)
-    base, expert = (Agent(partial(ResNet, depth, channels=data.images.shape[-1]), **training) for depth in depths)
-    return Plan(rows, rows, 2 * rows // 3, base, expert, grid, HOMES.get(data.name))
 
 
 def divide(data: ImageData, plan: Plan) -> Rows:
@@ -297,12 +260,13 @@ def image_study(
         given = planned(data, plan, name).expert
         expert = agent_outputs(data, given, seen, plan.expert, RANDOM_STATE, folder)
         both = sample(model, expert, data.labels[seen])
-        frame = score_study(both.at(pool), both.at(test), plan, seeds, folder, **how)
+        frame = score_study(f"{data.name} {name}", both.at(pool), both.at(test), plan, seeds, folder, **how)
         found.append(frame.assign(data=data.name, setting=name.replace("_", " ")))
     return joined(found)
 
 
 def score_study(
+    name: str,
     rows: Sample,
     test: Sample,
     plan: Plan,
@@ -312,16 +276,14 @@ def score_study(
     records: Callable[..., list[dict[str, Any]]] = posthoc.study,
     say: Callable[[str], None] | None = print,
 ) -> pd.DataFrame:
-    """`posthoc.study` (or `each_setting`) with a fresh division of `rows` per seed, finished seeds kept in `folder`:
-    `plan.score_rows` of them train the scores, the others choose."""
-    how = {"grid": plan.grid, "score_rows": plan.score_rows, "records": records}
-    how |= {"entries": fingerprint(plan.grid.methods), "rows": rows, "test": test}
-    return joined(keep(folder, _scored, say=say, seed=seed, **how) for seed in seeds)
+    """`posthoc.study` (or `each_setting`) with a fresh division of `rows` per seed: `plan.score_rows` of them train the
+    scores, the others choose. Finished seeds are kept in `folder`; `name` is part of the files' names."""
+    how = {"rows": rows, "test": test, "score_rows": plan.score_rows, "grid": plan.grid, "records": records}
+    how["entries"] = fingerprint(plan.grid.methods)
+    return joined(keep(folder, _scores, say=say, part=name, seed=seed, **how) for seed in seeds)
 
 
-def _scored(
-    rows: Sample, test: Sample, seed: int, grid: posthoc.Grid, score_rows: int, records: Callable, entries: list
-) -> pd.DataFrame:
-    """One seed. `entries`, the methods as they stand in the table, are there for the key."""
+def _scores(part: str, seed: int, rows: Sample, test: Sample, score_rows: int, grid: posthoc.Grid, records, entries):
+    """One seed. `part` names the kept file; `entries`, the methods as they are in the table, are there for its key."""
     order = np.random.default_rng(seed).permutation(len(rows.labels))
     return tidy(records(grid, rows.at(order[:score_rows]), rows.at(order[score_rows:]), test), seed=seed)

@@ -1,10 +1,15 @@
+"""The tuner: the smallest held-out loss, the first of equals, named edges; a warm path ends where cold fits end."""
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from l2d_utils import tuning
-from l2d_utils.losses import PRESETS
+from l2d_utils import choose as c
+from l2d_utils import methods
+from l2d_utils.margins import margins_from_counts
 from l2d_utils.metrics import deferral_loss
-from l2d_utils.routers import DeferralRouter, PlugInRouter
+from l2d_utils.routers import DeferralRouter
 
 
 @pytest.fixture(scope="module")
@@ -17,57 +22,94 @@ def data():
     return X[:160], costs[:160], X[160:], costs[160:]
 
 
-def test_select_keeps_the_smallest_validation_loss(data):
-    settings = [{"l2": v} for v in (10.0, 1e-2, 1.0)]
-    chosen = tuning.select(DeferralRouter(), settings, *data)
-    losses = [deferral_loss(data[3], DeferralRouter(**s).fit(*data[:2]).predict(data[2])) for s in settings]
-    assert [t[1] for t in chosen.trials] == losses and [t[0] for t in chosen.trials] == settings
-    assert chosen.loss == min(losses) and chosen.params == settings[int(np.argmin(losses))]
-    assert deferral_loss(data[3], chosen.best.predict(data[2])) == chosen.loss
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=9))
+def test_the_smallest_loss_and_the_first_of_equals(losses):
+    settings = [{"l2": float(i)} for i in range(len(losses))]
+    chosen = c.choose(settings, iter(range(len(losses))), lambda i: losses[i])
+    first = losses.index(min(losses))
+    assert (chosen.best, chosen.setting, chosen.loss) == (first, settings[first], min(losses))
+    assert chosen.losses == losses
+    at_the_edge = len(losses) > 2 and first in (0, len(losses) - 1)
+    assert chosen.edges == (("l2",) if at_the_edge else ())
 
 
-def test_ties_go_to_the_first_setting(data):
-    chosen = tuning.select(DeferralRouter(), [{"l2": 0.1}, {"l2": 0.1}, {"l2": 0.1, "random_state": 1}], *data)
-    assert chosen.params == {"l2": 0.1}
-    assert len(chosen.trials) == 3
+def test_edges_are_named_per_parameter():
+    settings = [{"loss_params": {"gamma": g}, "l2": l2} for g in (0.0, 0.3, -0.3) for l2 in (0.1, 1.0)]
+
+    def edges(setting):
+        return c.choose(settings, settings, lambda s: s != setting).edges
+
+    assert edges(settings[0]) == ()  # γ = 0 lies inside, and two ridges have no inside
+    assert edges(settings[3]) == edges(settings[4]) == ("gamma",)
+    neighbours = [{"n_neighbors": k} for k in (5, 10, 20)]
+    assert c.choose(neighbours, neighbours, lambda s: -s["n_neighbors"]).edges == ("n_neighbors",)
 
 
-def test_select_leaves_the_estimator_and_settings_alone(data):
-    estimator, settings = DeferralRouter(l2=7.0), [{"l2": 0.1}]
-    tuning.select(estimator, iter(settings), *data)
-    assert estimator.l2 == 7.0 and not hasattr(estimator, "scorer_") and settings == [{"l2": 0.1}]
+def test_no_settings_or_a_loss_that_is_no_number():
     with pytest.raises(ValueError, match="settings is empty"):
-        tuning.select(estimator, [], *data)
+        c.choose([], [], float)
+    with pytest.raises(ValueError, match=r"setting \{'l2': 2.0\} is not a number"):
+        c.choose([{"l2": 1.0}, {"l2": 2.0}], [0.5, np.nan], float)
+    with pytest.raises(ValueError, match="shorter|longer"):  # a fit for each setting
+        c.choose([{"l2": 1.0}, {"l2": 2.0}], [0.5], float)
 
 
-@pytest.mark.parametrize("name", sorted(set(PRESETS) - {"mild_free"}))
-def test_grids_have_equal_size_and_every_setting_fits(name, data):
-    grid = tuning.grid(name)
-    assert len(grid) == 15 and len({str(sorted(s.items(), key=str)) for s in grid}) == 15
-    assert all(s["loss"] == name for s in grid)
-    for setting in {str(s.get("loss_params")): s for s in grid}.values():  # each parameter once
-        DeferralRouter(**setting).fit(data[0], data[1])
+def test_numbers_of_a_setting():
+    setting = {"loss_params": {"margins": (1.0, 0.5), "kind": "a"}, "l2": 0.1, "regressor__n_neighbors": np.int64(5)}
+    assert c.numbers(setting) == {"l2": 0.1, "regressor__n_neighbors": 5.0, "margin/1": 1.0, "margin/2": 0.5}
 
 
-def test_grid_errors():
-    assert len(tuning.plug_in_grid()) == 15
-    assert all(PlugInRouter(**setting).l2 > 0 for setting in tuning.plug_in_grid())
-    with pytest.raises(ValueError, match="loss must be one of"):
-        tuning.grid("nonsense")
-    with pytest.raises(ValueError, match="search_margins"):
-        tuning.grid("mild_free")
+def test_select_keeps_the_smallest_validation_loss(data):
+    estimator, settings = DeferralRouter(max_iter=500), [{"l2": v} for v in (10.0, 1e-2, 1.0)]
+    chosen = c.select(estimator, settings, *data)
+    losses = [
+        deferral_loss(data[3], DeferralRouter(max_iter=500, **s).fit(*data[:2]).predict(data[2])) for s in settings
+    ]
+    assert chosen.losses == losses and chosen.setting == settings[int(np.argmin(losses))]
+    assert deferral_loss(data[3], chosen.best.predict(data[2])) == chosen.loss == min(losses)
+    assert estimator.l2 == 1e-3 and not hasattr(estimator, "scorer_")  # left alone
+
+
+@pytest.mark.parametrize("key", ["two_stage", "mild", "ldam", "one_vs_all", "dr_cpe_joint"])
+def test_a_warm_path_ends_where_single_fits_end(key, data):
+    X, costs, X_held, costs_held = data
+    settings = [s for s in methods.settings(methods.find(key)) if s["l2"] >= 1e-2][::2]
+    estimator = methods.find(key).make().set_params(tol=1e-7)
+    cold = c.fit_settings(estimator, settings, X, costs)
+    warm = c.fit_settings(estimator.set_params(warm_start=True), settings, X, costs)
+    assert [(r.l2, r.loss_params) for r in warm] == [(r.l2, r.loss_params) for r in cold]
+    for a, b in zip(cold, warm, strict=True):
+        np.testing.assert_allclose(b.decision_function(X_held), a.decision_function(X_held), atol=1e-4)
+    first, second = (
+        c.choose(settings, fitted, lambda r: deferral_loss(costs_held, r.predict(X_held))) for fitted in (cold, warm)
+    )
+    assert first.setting == second.setting and first.loss == second.loss
+
+
+def test_a_path_fits_each_setting_once_from_strong_ridge_to_weak(data, monkeypatch):
+    settings = [{"loss_params": {"gamma": g}, "l2": l2} for g in (0.0, 0.3) for l2 in (0.1, 1.0)]
+    fit, order = DeferralRouter.fit, []
+
+    def noted(self, X, costs):
+        order.append((self.loss_params["gamma"], self.l2))
+        return fit(self, X, costs)
+
+    monkeypatch.setattr(DeferralRouter, "fit", noted)
+    fitted = c.fit_settings(DeferralRouter("mild", warm_start=True), settings, *data[:2])
+    assert order == [(0.0, 1.0), (0.0, 0.1), (0.3, 1.0), (0.3, 0.1)]
+    assert [(r.loss_params["gamma"], r.l2) for r in fitted] == [(0.0, 0.1), (0.0, 1.0), (0.3, 0.1), (0.3, 1.0)]
+    assert len({id(r.scorer_) for r in fitted}) == 4  # no fit writes over a neighbour's weights
 
 
 def test_search_margins_is_never_worse_than_its_start(data):
-    start = tuning.power_law_margins(data[1], gamma=0.3)
-    weights = data[1].max() - data[1]
-    m = weights.sum(axis=0)
-    np.testing.assert_allclose(start, (m / m.max()) ** 0.3)
+    start = margins_from_counts((data[1].max() - data[1]).sum(axis=0), gamma=0.3)
     kept = start.copy()
-    found = tuning.search_margins(*data, start=start, l2=0.1)
+    estimator = DeferralRouter("mild_free", l2=0.1)
+    found = c.search_margins(estimator, *data, start=start)
     np.testing.assert_array_equal(start, kept)
-    assert len(found.trials) == 1 + 2 * 3 * 2
-    assert found.trials[0][0] == {"loss_params": {"margins": tuple(start.tolist())}}
-    assert found.loss == min(loss for _, loss in found.trials) <= found.trials[0][1]
-    again = DeferralRouter("mild_free", **found.params, l2=0.1).fit(data[0], data[1])
+    assert len(found.losses) == 1 + 2 * 3 * 2  # the start, then two moves for each agent and step
+    assert found.loss == min(found.losses) <= found.losses[0]
+    again = DeferralRouter("mild_free", **found.setting, l2=0.1).fit(data[0], data[1])
     assert deferral_loss(data[3], again.predict(data[2])) == found.loss
+    only = c.select(estimator, [{"loss_params": {"margins": tuple(start)}}], *data)
+    assert only.loss == found.losses[0]

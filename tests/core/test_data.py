@@ -382,28 +382,3 @@ def test_null_prompt_and_missing_tables(tmp_path, monkeypatch):
 def test_named_routing_tables(name, n, k):
     table = data.load_routing(name)
     assert table.scores.shape == (n, k) and f"{n:,}" in table.source
-
-
-# ---------------------------------------------------------------- download
-
-
-def test_download_is_pinned_verified_and_leaves_nothing_half_written(folder):
-    fetched = []
-
-    def fetch(repo, filename, revision):
-        fetched.append((repo, filename, revision))
-        (folder / "cache").write_bytes(b"content")
-        return folder / "cache"
-
-    good = {"revision": "a" * 40, "sha256": hashlib.sha256(b"content").hexdigest()}
-    path = data.download("who/what", "x.parquet", "toy/train.parquet", **good, fetch=fetch)
-    assert path.read_bytes() == b"content" and fetched == [("who/what", "x.parquet", "a" * 40)]
-    data.download("who/what", "x.parquet", "toy/train.parquet", **good, fetch=fetch)
-    assert len(fetched) == 1  # already there
-    with pytest.raises(data.DataError, match="nothing was kept"):
-        data.download("who/what", "x", "toy/new", revision="a" * 40, sha256="0" * 64, fetch=fetch)
-    assert [p.name for p in (folder / "toy").iterdir()] == ["train.parquet"]
-    with pytest.raises(ValueError, match="revision"):
-        data.download("who/what", "x", "toy/new", revision="main", sha256="0" * 64, fetch=fetch)
-    with pytest.raises(ValueError, match="inside"):
-        data.download("who/what", "x", "../out", **good, fetch=fetch)

@@ -518,17 +518,23 @@ def zero_one_costs(rng, n=60, n_agents=3):
     return costs
 
 
-def check_tilt_is_linear(tilt):
+def check_tilt_is_linear(weights_of):
+    """On 0-1 costs the tilt exp(−c/λ) is a straight line in c, between its values at the two costs."""
     rng = np.random.default_rng(51)
     for t in np.geomspace(0.02, 50.0, 30):
-        c = (rng.random(50) < 0.5).astype(float)
-        np.testing.assert_allclose(tilt(c, t), np.exp(-c / t), **EXACT)
+        c = zero_one_costs(rng)
+        np.testing.assert_allclose(weights_of(c, t), 1.0 - (1.0 - np.exp(-1.0 / t)) * c, **EXACT)
 
 
 def test_must_hold_5_tilt_of_zero_one_costs_is_linear():
-    check_tilt_is_linear(lambda c, t: 1.0 - (1.0 - np.exp(-1.0 / t)) * c)
-    fails(check_tilt_is_linear, lambda c, t: 1.0 - c / t)  # the first-order expansion
-    fails(check_tilt_is_linear, lambda c, t: 1.0 + (1.0 - np.exp(-1.0 / t)) * c)
+    def tilts(costs, temperature):
+        return losses.margin_dr_cpe(costs, temperature=temperature).weights.numpy()
+
+    check_tilt_is_linear(tilts)
+    check_tilt_is_linear(lambda c, t: losses.dr_cpe(c, t).weights.numpy() * np.exp(-c / t).mean(axis=0))  # W·Z
+    fails(check_tilt_is_linear, lambda c, t: losses.dr_cpe(c, t).weights.numpy())  # divided by Z_k
+    fails(check_tilt_is_linear, lambda c, t: tilts(c, 2 * t))
+    fails(check_tilt_is_linear, lambda c, t: tilts(c**2 + 0.1 * c, t))  # costs that are not 0-1
 
 
 def check_zero_temperature_limit(limit_of):

@@ -1,11 +1,15 @@
 """The estimators: scikit-learn's manners, exact round trips, named errors, and the optimum that they claim to find."""
 
 import inspect
+import subprocess
+import sys
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.dummy import DummyRegressor
@@ -17,12 +21,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-from l2d_utils import saving
+from l2d_utils import losses, metrics, rules, saving, validate
 from l2d_utils.ideals import PROPER_LOSSES
-from l2d_utils.losses import PRESETS
+from l2d_utils.losses import PRESETS, pair_loss, two_stage
 from l2d_utils.metrics import deferral_loss
 from l2d_utils.routers import DeferralRouter, DensityRatioScorer, PlugInRouter
 
+#: Score differences between neighbouring agents: what the argmax sees.
+DIFFERENCES = np.array([[1.0, 0.0], [-1.0, 1.0], [0.0, -1.0]])
 PARAMS = {"mild_free": {"margins": [0.8, 1.0, 1.3]}}
 
 
@@ -217,6 +223,110 @@ def test_with_offsets():
 
 
 # ---------------------------------------------------------------------------------------------------------------
+# a loss of one's own, and what is checked how often
+
+
+def my_loss(costs, power=1.0):
+    return pair_loss((1.0 - costs) ** power, q=0.5)
+
+
+class ByClass:
+    def __call__(self, costs):
+        return my_loss(costs)
+
+
+def test_a_loss_of_ones_own_is_trained_like_a_preset():
+    X, costs = example()
+    mine = DeferralRouter(my_loss, {"power": 1.0}).fit(X, costs)
+    preset = DeferralRouter("two_stage", {"q": 0.5}).fit(X, costs)
+    np.testing.assert_array_equal(mine.decision_function(X), preset.decision_function(X))
+    assert not np.array_equal(DeferralRouter(my_loss, {"power": 2.0}).fit(X, costs * 0.5).predict(X), mine.predict(X))
+    assert clone(mine).loss is my_loss
+    search = GridSearchCV(DeferralRouter(my_loss), {"loss_params": [{"power": p} for p in (1.0, 2.0)]}, cv=3)
+    assert np.isfinite(search.fit(X, costs).best_score_)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_loss_in_plain_torch_is_derived_by_torch(dtype):
+    X, costs = example()
+
+    def cross_entropy(costs):
+        weights = torch.from_numpy(1.0 - costs)
+        mean_weight = weights.sum() / len(weights)  # the ridge is on the scale of a loss per unit of weight
+        return lambda scores: torch.nn.functional.cross_entropy(scores, weights.to(scores)) / mean_weight
+
+    mine = DeferralRouter(cross_entropy).fit(X.astype(dtype), costs)
+    preset = DeferralRouter("two_stage").fit(X.astype(dtype), costs)
+    atol = 1e-4 if dtype == np.float64 else 1e-2
+    np.testing.assert_allclose(*(r.decision_function(X) @ DIFFERENCES for r in (mine, preset)), atol=atol)
+    np.testing.assert_array_equal(mine.offsets_, 0.0)
+
+
+@pytest.mark.parametrize(
+    "loss, message",
+    [
+        (3, "loss must be one of .* or a function of costs; found 3"),
+        (["two_stage"], "loss must be one of"),
+        (lambda costs: 1.0, "loss must return an objective, as losses.pair_loss does; found float"),
+        (lambda costs: pair_loss(1.0 - costs[:, :2]), r"weights must have shape \(200, 3\)"),
+        (lambda costs: pair_loss(0.0 * costs), "not be all 0"),
+        (lambda costs: pair_loss(-costs), "weights must be non-negative"),
+        (lambda costs: lambda scores: scores, "scalar tensor"),
+        (lambda costs: lambda scores: 1.0, "scalar tensor"),
+        (lambda costs: lambda scores: torch.tensor(1.0), "depends on the scores"),
+        (lambda costs, power: two_stage(costs), "loss_params of .*power"),
+    ],
+)
+def test_what_is_no_loss_is_named(loss, message):
+    router = DeferralRouter(loss)
+    with pytest.raises(ValueError, match=message):
+        router.fit(*example())
+    assert not hasattr(router, "scorer_")
+
+
+def checked(monkeypatch, work):
+    """Names of the tables that `work` has checked entry by entry, one for each time."""
+    names = []
+
+    def noted(name, values, **more):
+        names.append(name)
+        return check(name, values, **more)
+
+    check = validate.check_matrix
+    for module in [m for name, m in sys.modules.items() if name.startswith("l2d_utils")]:
+        if getattr(module, "check_matrix", None) is check:
+            monkeypatch.setattr(module, "check_matrix", noted)
+    work()
+    monkeypatch.undo()
+    return names
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_fit_checks_its_tables_once_at_its_border_and_once_at_the_loss(name, monkeypatch):
+    X, costs = example()
+    names = checked(monkeypatch, lambda: DeferralRouter(name, PARAMS.get(name)).fit(X, costs))
+    assert names.count("X") == 1 and 1 <= names.count("costs") <= 2
+    assert len(names) <= (4 if name.startswith("dr_cpe") else 3), names  # there, the weights are a loss of one's own
+
+
+def test_losses_and_metrics_check_once(monkeypatch):
+    X, costs = example(n_agents=2)
+    routes, scores = np.zeros(len(X), dtype=int), X[:, :2]
+    for work in (
+        lambda: two_stage(costs),
+        lambda: losses.mild_power(costs),
+        lambda: losses.one_vs_all(costs),
+        lambda: losses.margin_dr_cpe(costs),
+        lambda: metrics.measured(costs, routes),
+        lambda: metrics.regret_by_agent(costs, routes),
+        lambda: metrics.gap_closed(X[:, 0], *costs.T),
+    ):
+        assert checked(monkeypatch, work) == ["costs"]
+    assert checked(monkeypatch, lambda: rules.shrunken_offsets(scores, costs)) == ["scores", "costs"]
+    assert checked(monkeypatch, lambda: rules.offsets_for_shares(scores, [0.5, 0.5])) == ["scores"]
+
+
+# ---------------------------------------------------------------------------------------------------------------
 # bad input
 
 
@@ -314,6 +424,35 @@ def test_save_and_load_round_trip(estimator, n_agents, dtype, tmp_path):
         assert all(file[name].dtype != object for name in file.files)
 
 
+@pytest.mark.parametrize("loss", [my_loss, partial(my_loss, power=1.0), ByClass()], ids=["def", "partial", "class"])
+def test_a_saved_loss_of_ones_own_is_a_name(loss, tmp_path):
+    X, costs = example()
+    fitted = DeferralRouter(loss).fit(X, costs)
+    path = tmp_path / "router"  # any name, kept as it is
+    saving.save(fitted, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["router"]
+    loaded = saving.load(path)
+    np.testing.assert_array_equal(loaded.decision_function(X), fitted.decision_function(X))
+    assert loaded.loss not in PRESETS and loaded.loss.split(".")[-1] in ("my_loss", "partial", "ByClass")
+    with pytest.raises(ValueError, match="loss must be one of"):
+        loaded.fit(X, costs)
+    again = loaded.set_params(loss=loss).fit(X, costs)
+    np.testing.assert_array_equal(again.decision_function(X), fitted.decision_function(X))
+
+
+def test_parameters_that_are_no_plain_data_are_not_saved(tmp_path):
+    fitted = DeferralRouter(lambda costs, helper: two_stage(costs), {"helper": object()}).fit(*example())
+    with pytest.raises(ValueError, match="numbers, names or arrays"):
+        saving.save(fitted, tmp_path / "router.npz")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_saving_needs_nothing_that_draws():
+    code = "import sys, l2d_utils.saving; print([m for m in sys.modules if m in ('matplotlib', 'seaborn')])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
 def test_save_leaves_nothing_half_written(tmp_path, monkeypatch):
     X, costs = example()
     path = tmp_path / "router.npz"
@@ -365,6 +504,9 @@ def test_plug_in_saves_the_regression_it_fitted(regressor, tmp_path):
     saving.save(fitted, tmp_path / "router.npz")
     loaded = saving.load(tmp_path / "router.npz")
     np.testing.assert_allclose(loaded.decision_function(X), fitted.decision_function(X), rtol=1e-9, atol=1e-12)
+    np.testing.assert_array_equal(loaded.predict(X), fitted.predict(X))
+    saving.save(loaded, tmp_path / "again.npz")  # what was loaded can be saved
+    np.testing.assert_array_equal(saving.load(tmp_path / "again.npz").predict(X), fitted.predict(X))
     assert loaded.fit(X, costs).n_agents_ == 3  # an estimator like any other
 
 

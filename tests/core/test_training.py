@@ -1,4 +1,4 @@
-"""The training loop learns, is deterministic, resumes bitwise, validates every epoch, stops on a bad loss."""
+"""The training loop learns, is deterministic, resumes bitwise, stops on a bad loss."""
 
 import numpy as np
 import pytest
@@ -38,10 +38,10 @@ def same(a, b):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_it_learns_in_either_precision(dtype):
-    module, history = fit(dtype=dtype)
+    module, losses = fit(dtype=dtype)
     predictions = agents.outputs(module, IMAGES, device="cpu")["logits"].argmax(axis=1)
     assert (predictions == LABELS).mean() > 0.95
-    assert history.loss[-1] < history.loss[0] / 2 and len(history.loss) == 4
+    assert losses[-1] < losses[0] / 2 and len(losses) == 4
     assert module.head.weight.dtype == dtype and not module.training
 
 
@@ -52,18 +52,18 @@ def test_bfloat16_autocast_computes_the_loss_in_the_parameters_precision():
         seen.append(outputs.dtype)
         return LOSS(outputs, rows)
 
-    module, history = fit(batch_loss=loss, autocast=torch.bfloat16, epochs=2)
-    assert set(seen) == {torch.float32} and history.loss[1] < history.loss[0]
+    _, losses = fit(batch_loss=loss, autocast=torch.bfloat16, epochs=2)
+    assert set(seen) == {torch.float32} and losses[1] < losses[0]
 
 
 def test_deterministic_per_seed_and_global_state_does_not_matter():
     torch.manual_seed(1)
-    first, history = fit()
+    first, losses = fit()
     torch.manual_seed(2)
     torch.rand(7)
-    again, history_again = fit()
+    again, losses_again = fit()
     other, _ = fit(random_state=1)
-    assert same(first, again) and history.loss == history_again.loss
+    assert same(first, again) and losses == losses_again
     assert not same(first, other)
 
 
@@ -79,47 +79,22 @@ def test_every_row_is_seen_once_an_epoch_in_even_batches():
     assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(120))
 
 
-def test_validation_runs_every_epoch_and_the_best_is_put_back():
-    values, states = iter([3.0, 1.0, 2.0, 1.0]), []
-
-    def validate(module):
-        assert not module.training and not torch.is_grad_enabled()
-        states.append({k: v.clone() for k, v in module.state_dict().items()})
-        return next(values)
-
-    module, history = fit(validate=validate)
-    assert history.validation == [3.0, 1.0, 2.0, 1.0] and history.best_epoch == 1
-    assert all(torch.equal(v, states[1][k]) for k, v in module.state_dict().items())
-
-
-def test_one_epoch_is_validated_too():
-    _, history = fit(epochs=1, validate=lambda module: 0.5)
-    assert history.validation == [0.5] and history.best_epoch == 0
-
-
 @pytest.mark.parametrize("stop_after", [1, 3])
-@pytest.mark.parametrize("validated", [False, True])
-def test_an_interrupted_run_resumes_bitwise(tmp_path, stop_after, validated):
-    def validate(module):
-        with torch.no_grad():
-            return LOSS(module(torch.from_numpy(IMAGES)), torch.arange(120)).item()
-
+def test_an_interrupted_run_resumes_bitwise(tmp_path, stop_after):
     def interrupt(epoch, loss, speed):
         if epoch + 1 == stop_after:
             raise KeyboardInterrupt
 
-    options = {"validate": validate if validated else None, "augment": training.flip_and_shift}
-    whole, history = fit(**options)
+    options = {"augment": training.flip_and_shift}
+    whole, losses = fit(**options)
     path = tmp_path / "runs" / "a.pt"
     with pytest.raises(KeyboardInterrupt):
         fit(**options, checkpoint=path, progress=interrupt)
     epochs = []
-    resumed, resumed_history = fit(**options, checkpoint=path, progress=lambda e, *_: epochs.append(e))
+    resumed, resumed_losses = fit(**options, checkpoint=path, progress=lambda e, *_: epochs.append(e))
     assert epochs == list(range(stop_after, 4))
     assert same(whole, resumed)
-    assert (history.loss, history.validation, history.best_epoch) == (
-        resumed_history.loss, resumed_history.validation, resumed_history.best_epoch,
-    )  # fmt: skip
+    assert losses == resumed_losses
     finished, _ = fit(**options, checkpoint=path, progress=lambda *_: pytest.fail("nothing is left to do"))
     assert same(whole, finished)
     assert [p.name for p in path.parent.iterdir()] == ["a.pt"]
@@ -149,8 +124,6 @@ def test_a_non_finite_loss_names_epoch_and_batch():
 
     with pytest.raises(FloatingPointError, match="nan at epoch 1, batch 2"):
         fit(batch_loss=loss)  # five batches an epoch
-    with pytest.raises(FloatingPointError, match="validate gave nan at epoch 0"):
-        fit(validate=lambda module: float("nan"))
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def test_lines_on_log_axes_keep_the_slope_of_a_reference():
 def test_frontier_names_every_agent_and_takes_a_log_axis_when_dollars_span_widely():
     fig = plots.frontier(dollar_points(2), AGENTS)
     assert fig.axes[0].get_xscale() == "log"
-    assert named(fig) == ["two-stage", "two-stage, cost-sum", "small, alone", r"large \$3, alone"]
+    assert named(fig) == ["two-stage", "two-stage, cost-sum", "small", r"large \$3"]
     narrow = plots.frontier(dollar_points(2).query("dollars > 2"), AGENTS.tail(1)).axes[0]
     assert narrow.get_xscale() == "linear"
 
@@ -513,3 +513,9 @@ def test_outcomes_name_what_is_wrong(change, message):
     frame = pd.DataFrame({"group": "g", "name": ["a", "b"], "outcome": "holds", "mean": [0.0, 1.0]}).assign(**change)
     with pytest.raises(ValueError, match=message):
         plots.outcomes(frame, "value")
+
+
+def test_a_region_too_small_for_its_name_has_none():
+    ax = plots.simplex_regions({"a": lambda p: (p / [7, 2, 1]).argmax(axis=1)}, resolution=80).axes[0]
+    assert {text.get_text() for text in ax.texts} >= {"agent 2", "agent 3"}
+    assert "agent 1" not in {text.get_text() for text in ax.texts}

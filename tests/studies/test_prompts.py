@@ -270,7 +270,7 @@ def test_settings_for_calls_are_chosen_by_apgr():
     problem = problem._replace(costs=np.clip(problem.costs + [0.1, 0.0], 0, 1))
     test = problem.split.test
     quality = 1.0 - problem.costs[test]
-    rows = prompts.strongest_calls([methods.find("plug_in")], problem, {"here": (problem.X[test], *quality.T)})
+    rows = prompts.strongest_calls(["plug_in"], problem, {"here": (problem.X[test], *quality.T)})
     found = rows.set_index(["split", "metric"])["value"]
     assert found["test", "apgr"] > 0.8 and found["test", "cpt50"] < 0.4
     held = problem.split.validation

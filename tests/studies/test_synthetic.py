@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from l2d_utils.routers import DeferralRouter, PlugInRouter
+from l2d_utils.studies import synthetic
 from l2d_utils.studies.synthetic import SpecialistMixture, fit_linear, fit_plug_in
 
 WORLD = SpecialistMixture((0.6, 0.3, 0.1), overlap=0.4)
@@ -23,9 +24,9 @@ def test_expected_costs_are_the_mean_of_the_observed_ones():
 def test_no_linear_router_beats_bayes_and_the_bayes_router_is_linear():
     X, _ = WORLD.sample(5_000, 1)
     scores = np.log(WORLD.shares) + WORLD.separation * X[:, :3]
-    assert np.array_equal(scores.argmax(axis=1), WORLD.bayes_routes(X))
     expected = WORLD.expected_costs(X)
-    assert expected[np.arange(5_000), WORLD.bayes_routes(X)].mean() < expected.mean(axis=0).min()
+    assert np.array_equal(scores.argmax(axis=1), expected.argmin(axis=1))
+    assert expected.min(axis=1).mean() < expected.mean(axis=0).min()
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,8 @@ def test_importance_is_a_factor_on_the_weights():
     np.testing.assert_allclose(a, b, atol=1e-9)
 
 
-def test_unfinished_fits_are_reported():
+def test_unfinished_fits_are_reported(monkeypatch):
+    monkeypatch.setattr(synthetic, "MAX_STEPS", 2)
     X, costs = (part[None] for part in WORLD.sample(60, 2))
     with pytest.raises(RuntimeError, match="2 steps"):
-        fit_linear(X, 1.0 - costs, 1.0, [1e-3], max_iter=2)
+        fit_linear(X, 1.0 - costs, 1.0, [1e-3])

@@ -36,18 +36,17 @@ def test_every_variant_stays_inside_its_rows_and_repeats(name):
         assert (column >= 0).sum() == len(part.rows)
 
 
-@given(share=st.floats(0.1, 1.0), seed=st.integers(0, 50))
+@given(home=st.sets(st.integers(0, 9)), seed=st.integers(0, 50))
 @settings(max_examples=25, deadline=None)
-def test_thinning_keeps_true_labels_and_exact_counts(share, seed):
-    rows = np.arange(400)
-    part = variants.thinned(LABELS, rows, 10, whole=(0, 1), share=share, random_state=seed)
+def test_thinning_keeps_true_labels_and_exact_counts(home, seed):
+    part = variants.variant("specialist", LABELS, np.arange(400), 10, home=home, random_state=seed).expert
     np.testing.assert_array_equal(part.labels, LABELS[part.rows])
-    np.testing.assert_array_equal(counts(part), [40] * 2 + [round(share * 40)] * 8)
+    np.testing.assert_array_equal(counts(part), [40 if c in home else 4 for c in range(10)])
 
 
 def test_noise_touches_only_its_classes_and_is_uniform():
     labels = np.repeat(np.arange(10), 2000)
-    part = variants.noisy(labels, np.arange(len(labels)), 10, classes=(0, 1, 2), random_state=0)
+    part = variants.variant("label_noise", labels, np.arange(len(labels)), 10, random_state=0).base
     np.testing.assert_array_equal(part.labels[6000:], labels[6000:])
     share = np.bincount(part.labels[:6000], minlength=10) / 6000
     assert np.abs(share - 0.1).max() < 4.5 * np.sqrt(0.09 / 6000)
@@ -72,10 +71,11 @@ def test_named_variants_alter_whom_they_should():
     [
         (lambda: variants.variant("dirty", LABELS, ROWS, 10), "name must be one of"),
         (lambda: variants.variant("specialist", LABELS, ROWS, 10), "home must name"),
-        (lambda: variants.thinned(LABELS, ROWS, 10, whole=(0,), share=0.01, random_state=0), "class 1 would be left"),
-        (lambda: variants.thinned(LABELS, ROWS, 10, whole=(0,), share=0.0, random_state=0), "share must be in"),
-        (lambda: variants.thinned(LABELS, ROWS, 10, whole=(11,), share=0.5, random_state=0), "whole must hold classes"),
-        (lambda: variants.noisy(LABELS, ROWS, 10, classes=(), random_state=0), "classes must hold classes"),
+        (lambda: variants.variant("specialist", LABELS, ROWS, 10, home=(0, 10)), r"home must name.*0\.\.9; found"),
+        (
+            lambda: variants.variant("long_tail", np.arange(9) % 3, np.arange(9), 3),
+            "class 2 would be left with no rows",
+        ),
         (lambda: variants.clean(LABELS, ROWS[LABELS[ROWS] != 4], 10), "class 4 has no row"),
         (lambda: variants.clean(LABELS, [0, 400], 10), "entry 1 is 400"),
         (lambda: variants.clean(LABELS, [0, 0], 10), "must not repeat"),
@@ -90,10 +90,9 @@ def test_errors_name_what_was_found(call, message):
 
 
 def test_noise_that_empties_a_class_is_refused():
-    labels = np.arange(3)
-    for seed in range(20):  # three uniform draws rarely hit all three classes
+    for seed in range(20):  # the one row of class 0 is drawn anew, and rarely hits class 0 again
         try:
-            variants.noisy(labels, np.arange(3), 3, classes=(0, 1, 2), random_state=seed)
+            variants.variant("label_noise", np.arange(3), np.arange(3), 3, random_state=seed)
         except ValueError as error:
             assert "would be left with no rows after label noise" in str(error)
             return
@@ -237,7 +236,7 @@ def test_medmnist_files_go_through_the_same_code(tmp_path, monkeypatch):
     np.savez(tmp_path / "graymnist.npz", **arrays)
     monkeypatch.setenv("L2D_DATA_DIR", str(tmp_path))
     data = load_images("graymnist")
-    plan = variants.residual_plan(data, GRID, rows=15_000, depths=(8, 14), epochs=1, batch_size=128, lr=5e-3)
-    assert plan.agent_rows == plan.pool == 60 and plan.score_rows == 40  # a third of the training part
+    base, expert = (variants.Agent(partial(agents.ResNet, depth, channels=1), 1, 128, 5e-3) for depth in (8, 14))
+    plan = variants.Plan(60, 60, 40, base, expert, GRID)
     frame = study(tmp_path / "parts", ("clean",), plan=plan, data=data)
     assert set(frame["data"]) == {"graymnist"} and frame["value"].notna().all()

@@ -14,6 +14,8 @@ from reproduce import notebooks
 
 IGNORED = {"nbval-ignore-output", "nbval-skip"}
 MAX_BYTES = 3_000_000
+# The taught chapters show at most this much code at once; the Colab cell, which is hidden, is not counted.
+TAUGHT, MAX_LINES = ("00", "01", "02", "03", "04", "05"), 15
 # A path that only exists on one machine. /content is Colab's and stands in the Colab cell on purpose.
 MACHINE_PATH = re.compile(r"(?<![\w.])(?:/(?:home|root|tmp|work|mnt|var|Users|private)/|[A-Z]:\\)")
 # Calls that end a cell and show nothing, by the beginning of their name.
@@ -57,7 +59,8 @@ def problems(nb, name="notebook", size=0):
     if not nb.cells or nb.cells[0].cell_type != "markdown" or not nb.cells[0].source.startswith("# "):
         found.append("cell 0 does not open with '# '")
     try:
-        notebooks.parameters(nb, name)
+        full = [key for key in notebooks.parameters(nb, name) if key.startswith("FULL_")]
+        found += [f"{key} is no parameter of the quick profile: it belongs to profiles.yaml" for key in full]
     except notebooks.UsageError as error:
         found.append(str(error))
     counts = [cell.execution_count for cell in code]
@@ -67,6 +70,10 @@ def problems(nb, name="notebook", size=0):
         found.append(f"executed out of order: {counts}")
     for cell in code:
         found += [f"cell {nb.cells.index(cell)} {text}" for text in _cell_problems(cell)]
+        if name[:2] in TAUGHT and "colab-setup" not in notebooks.tags(cell):
+            lines = sum(bool(line.strip()) for line in cell.source.splitlines())
+            if lines > MAX_LINES:
+                found.append(f"cell {nb.cells.index(cell)} has {lines} lines of code, more than {MAX_LINES}")
     if 2 * sum(map(ignored, code)) > len(code):
         found.append("the outputs of more than half of the cells are not compared")
     if "papermill" in nb.metadata or any({"papermill", "execution"} & set(c.metadata) for c in nb.cells):
@@ -87,6 +94,10 @@ def _is_reason(comment):
 
 
 def _cell_problems(cell):
+    if "plots.method_label" in cell.source:
+        yield "names methods by hand: plots label keys themselves, and tables use methods.label"
+    if "results.save_figure" in cell.source:
+        yield "saves a figure and shows it by two calls: results.show_figure does both"
     if ignored(cell):
         if not any(map(_is_reason, _comments(cell.source))):
             yield "is not compared, and no comment says why"

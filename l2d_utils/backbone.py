@@ -5,14 +5,9 @@ The network is EfficientNet-Lite0, trained on ImageNet; code and weights come in
 it must say that it has seen those classes.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
-
-#: Number of features.
-WIDTH = 1280
 
 
 def frozen_features(images: np.ndarray, size: int = 96) -> dict[str, np.ndarray]:
@@ -29,7 +24,7 @@ def frozen_features(images: np.ndarray, size: int = 96) -> dict[str, np.ndarray]
         raise ValueError(f"images must be uint8 (n, H, W, 1 or 3); found {images.dtype} {images.shape}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network = _network(size).to(device, memory_format=torch.channels_last)
-    found = np.empty((len(images), WIDTH), dtype=np.float16)
+    found = []
     with torch.inference_mode():
         for start in range(0, len(images), 100):
             batch = torch.from_numpy(np.array(images[start : start + 100])).to(device).permute(0, 3, 1, 2)
@@ -37,8 +32,8 @@ def frozen_features(images: np.ndarray, size: int = 96) -> dict[str, np.ndarray]
             batch = ((batch.float() - 127.0) / 128.0).expand(-1, 3, -1, -1)
             batch = interpolate(batch, size=(size, size), mode="bilinear", align_corners=False)
             pooled = network.extract_features(batch.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
-            found[start : start + len(batch)] = pooled.cpu().numpy()
-    return {"features": found}
+            found.append(pooled.cpu().numpy().astype(np.float16))
+    return {"features": np.concatenate(found)}
 
 
 def _network(size: int) -> torch.nn.Module:

@@ -251,6 +251,8 @@ def plane_regions(
     bayes: Decide | None = None,
     border: str = "Bayes rule's borders",
     meaning: str = "area: routed to;  point: best served by",
+    xlabel: str = "feature 1",
+    ylabel: str = "feature 2",
     resolution: int = 300,
     title: str | None = None,
 ) -> Figure:
@@ -279,7 +281,7 @@ def plane_regions(
         for k in range(len(labels)):
             look = {"color": style.agent_color(k), "markersize": 5.5, "markeredgecolor": FACE, "markeredgewidth": 0.7}
             ax.plot(*points[best == k].T, style.agent_marker(k), linestyle="none", zorder=3, **look)
-        ax.set(xlim=xlim, ylim=ylim, xlabel="feature 1", ylabel="feature 2" if ax is axes[0] else "")
+        ax.set(xlim=xlim, ylim=ylim, xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
         ax.set_aspect("equal", adjustable="box")
         ax.grid(False)
         ax.set_title(style.plain(name))

@@ -30,8 +30,9 @@ TOL = 1e-4
 class Sample(NamedTuple):
     """Rows for a post-hoc scorer.
 
-    X: (n, d) from `features`. model, expert: (n, L) class probabilities; only `X` may be used at test time.
-    labels: int (n,).
+    Attributes:
+        X: (n, d) from `features`; only this may be used at test time.
+        model, expert: (n, L) class probabilities. labels: int (n,).
     """
 
     X: NDArray

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
-
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
 
 from . import badges, kernels, notebooks
 
@@ -22,29 +18,15 @@ class ExecutionFailed(Exception):
 def execute(path: Path) -> tuple[object, float]:
     """Return the notebook executed in a fresh kernel, and its seconds. Raises ExecutionFailed."""
     nb = notebooks.read(path)
-    start, position = time.monotonic(), 0
-
-    def entered(cell, cell_index):
-        nonlocal position
-        position = cell_index
-
-    # Times, widget states and the pieces in which printed text arrives differ from run to run and are not stored.
-    options = {"timeout": None, "record_timing": False, "store_widget_state": False, "coalesce_streams": True}
-    options["on_cell_start"] = entered
-    folder = {"metadata": {"path": str(path.parent)}}
-    try:
-        kill = kernels.Kill()
-        with tempfile.TemporaryDirectory() as temporary, kernels.settings(Path(temporary) / "log", kill) as kernel:
-            kernels.interruptible(NotebookClient(nb, resources=folder, **options, **kernel).execute, kill)
-    except CellExecutionError as error:
-        raise ExecutionFailed(f"cell {position}: {error.ename}: {error.evalue}") from None
-    except Exception as error:  # a dead kernel, or one that does not start
-        raise ExecutionFailed(f"cell {position}: {type(error).__name__}: {error}") from None
+    with tempfile.TemporaryDirectory() as temporary:
+        ended = kernels.execute(nb, path.parent, Path(temporary) / "log")
+    if ended.error:
+        raise ExecutionFailed(f"cell {ended.cell}: {ended.error}")
     for cell in nb.cells:
         if cell.cell_type == "code":
             # A stored widget is a random id without a state behind it.
             cell.outputs = [o for o in cell.outputs if WIDGET not in o.get("data", {})]
-    return nb, time.monotonic() - start
+    return nb, ended.seconds
 
 
 def execute_all(folder: Path, figures: Path, wanted: Sequence[str] = ()) -> int:

@@ -1,17 +1,22 @@
-"""How kernels are started: with the package of this folder, over sockets of their own, and with a log."""
+"""How kernels are started and notebooks executed: with the package of this folder, over private sockets, with a log."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import zmq
 from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
 
 from .notebooks import ROOT
@@ -88,7 +93,7 @@ def private_sockets(folder: Path) -> Config:
 
 @contextlib.contextmanager
 def settings(log: Path, kill: Kill, peak: Callable[[int], None] = lambda size: None) -> Iterator[dict]:
-    """Keyword arguments for nbclient and papermill, for one kernel that ends before the context does.
+    """Keyword arguments for nbclient, for one kernel that ends before the context does.
 
     What the kernel process itself writes to standard error (its death throes, not the notebook's output) goes to
     `log`; its peak memory, before it ends, to `peak`. `kill` ends it.
@@ -110,3 +115,43 @@ def settings(log: Path, kill: Kill, peak: Callable[[int], None] = lambda size: N
     with tempfile.TemporaryDirectory(prefix="l2d-") as folder:
         config = private_sockets(Path(folder))
         yield {"kernel_name": NAME, "kernel_manager_class": Manager, "config": config, "iopub_timeout": LATE}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How the execution of a notebook ended: wall time; "" or what went wrong; the cell that was reached; whether the
+    kernel was what failed; the most memory that it held at once (None where the system does not say)."""
+
+    seconds: float
+    error: str
+    cell: int
+    dead: bool
+    peak_bytes: int | None
+
+
+def execute(nb, folder: Path, log: Path, kill: Kill | None = None) -> Ended:
+    """Execute a notebook in a fresh kernel in `folder`; its cells take the outputs. What fails in it is not raised.
+
+    `log` is there afterwards only if the kernel complained. `kill`, called in another thread, ends it.
+    """
+    at, peaks, error, dead, kill = [0], [], "", False, kill or Kill()
+    # Times, widget states and the pieces in which printed text arrives differ from run to run and are not stored.
+    options = {"timeout": None, "record_timing": False, "store_widget_state": False, "coalesce_streams": True}
+    options |= {"resources": {"metadata": {"path": str(folder)}}}
+    options["on_cell_start"] = lambda cell, cell_index: at.append(cell_index)
+    start = time.monotonic()
+    try:
+        with settings(log, kill, peaks.append) as kernel:
+            client = NotebookClient(nb, **options, **kernel)
+            try:
+                interruptible(client.execute, kill)
+            finally:
+                atexit.unregister(client._cleanup_kernel)  # nbclient forgets to when a kernel dies while it starts
+    except CellExecutionError as failure:
+        error = f"{failure.ename}: {failure.evalue}"
+    except Exception as failure:  # a dead kernel, a kernel that does not start, a full disk
+        error, dead = f"{type(failure).__name__}: {failure}", True
+    finally:
+        if log.exists() and not log.stat().st_size:
+            log.unlink()
+    return Ended(time.monotonic() - start, error, at[-1], dead, max(peaks, default=None))

@@ -6,7 +6,6 @@ never raises for a failing notebook; `run` does all of them, two at a time. A jo
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 import os
@@ -17,9 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import papermill
 import yaml
-from papermill.exceptions import PapermillExecutionError
+from nbformat.v4 import new_code_cell
+from papermill.translators import PythonTranslator
 
 from . import badges, kernels, notebooks, page, provenance
 from .notebooks import UsageError
@@ -123,55 +122,23 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path, kill: kernels.Kill 
     notebook, or the death of its kernel, is an Outcome with an error. `kill` ends it from another thread; then nothing
     appears. KeyboardInterrupt passes through.
     """
-    nb = notebooks.read(job.notebook)
-    injected = notebooks.parameters_index(nb, job.name)  # papermill puts its own cell right behind this one
-    position = {"index": 0, "count": None}
-
-    def entered(cell, cell_index):
-        position["index"] = cell_index - (cell_index > injected)
-        if cell.cell_type == "code":
-            position["count"] = (position["count"] or 0) + 1
-
-    partial = target.with_name(f".{target.stem}.partial.ipynb")
-    start, error, kernel_failed = time.monotonic(), "", False
-    peaks: list[int] = []
-    kill = kill or kernels.Kill()
-    try:
-        with kernels.settings(log, kill, peaks.append) as kernel:
-            work = functools.partial(
-                papermill.execute_notebook,
-                job.notebook,
-                partial,
-                parameters={**job.parameters, "OUT": str(out)},
-                # papermill's own `cwd` moves the whole process, where another notebook may be running
-                resources={"metadata": {"path": str(job.notebook.parent)}},
-                progress_bar=False,
-                on_cell_start=entered,
-                **kernel,
-            )
-            kernels.interruptible(work, kill)
-    except PapermillExecutionError as failure:
-        error = f"{failure.ename}: {failure.evalue}"
-    except Exception as failure:  # a dead kernel, a kernel that does not start, a full disk: report, go on
-        error, kernel_failed = f"{type(failure).__name__}: {failure}", True
-    finally:
-        if kill.asked:  # what is half done goes
-            partial.unlink(missing_ok=True)
-        if log.exists() and not log.stat().st_size:
-            log.unlink()
-    if error:
-        where = f"cell {position['index']} (In [{position['count']}])"
-        error = f"{where}: {error.strip().splitlines()[0][:300]}"
-        if kernel_failed and log.exists():  # after an ordinary exception it holds nothing but shutdown noise
+    nb, kill = notebooks.read(job.notebook), kill or kernels.Kill()
+    parameters = notebooks.parameters_index(nb, job.name)  # the run's own cell comes right behind, as with papermill
+    source = PythonTranslator.codify({**job.parameters, "OUT": str(out)})
+    nb.cells.insert(parameters + 1, new_code_cell(source, metadata={"tags": ["injected-parameters"]}))
+    ended, error = kernels.execute(nb, job.notebook.parent, log, kill), ""
+    if ended.error:
+        count = sum(cell.cell_type == "code" for cell in nb.cells[: ended.cell + 1])
+        error = f"cell {ended.cell - (ended.cell > parameters)} (In [{count}]): "
+        error += ended.error.strip().splitlines()[0][:300]
+        if ended.dead and log.exists():  # after an ordinary exception it holds nothing but shutdown noise
             error += f" (see logs/{log.name})"
-    if partial.exists():
+    if not kill.asked:
         try:
-            notebooks.read(partial)  # on a full disk it is cut
-            os.replace(partial, target)
-        except (OSError, UsageError) as failure:
-            partial.unlink(missing_ok=True)
+            notebooks.write(nb, target)
+        except OSError as failure:  # a full disk
             error = error or f"{target.name} could not be written: {failure}"
-    return Outcome(job.name, time.monotonic() - start, error, max(peaks, default=None))
+    return Outcome(job.name, ended.seconds, error, ended.peak_bytes)
 
 
 def quiet() -> None:
@@ -235,7 +202,7 @@ def run(
         say("interrupted\n")
     finally:
         crew.close()
-    for half_written in (folder / "figures").glob(".*"):
+    for half_written in (folder / "figures").glob(".*.tmp.*"):
         half_written.unlink(missing_ok=True)
     failed = [outcomes[job.name] for job in jobs if job.name in outcomes and outcomes[job.name].error]
     written = publish("interrupted" if interrupted else "failed" if failed else "complete")
@@ -267,6 +234,7 @@ class _Crew:
         target = self.folder / "notebooks" / f"{job.name}.ipynb"
         out, log = self.folder / "figures", self.folder / "logs" / f"{job.name}.log"
         outcome = run_one(job, target=target, out=out, log=log, kill=kill)
+        self.kills.remove(kill)  # the number of a process that has ended may be another's by now
         problem = outcome.error or provenance.unreadable(out, job.name)
         try:
             if target.exists():
@@ -278,7 +246,7 @@ class _Crew:
     def close(self) -> None:
         """End what still runs; nothing of it appears."""
         self.pool.shutdown(wait=False, cancel_futures=True)
-        for kill in self.kills:
+        for kill in list(self.kills):
             kill()
         self.pool.shutdown()
 

@@ -123,7 +123,8 @@ def choose(
         tried += len(trials)
 
     alone = held[:, single].mean()
-    constant = table.find("plug_in").make(regressor=DummyRegressor()).fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
+    plug_in = table.find("plug_in").make(regressor=DummyRegressor())
+    constant = plug_in.fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
     limit = stats.norm.ppf(1 - 0.05 / max(tried, 1))
     rows = [("best_single", "", alone, 0.0, 0.0)]
     rows += [(m, _words(t.setting), alone - t.gain, t.gain, t.gain - limit * t.error) for m, t in best.items()]
@@ -152,7 +153,12 @@ def _scored(
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         settings = table.settings(table.find(base), every)
         settings = [s for s in settings if s.get("regressor__n_neighbors", 0) <= min(KNN_ROWS, len(fold)) // 3]
-        scores = [cross_validated(base, setting, problem.X, problem.costs, fold) for setting in settings]
+        scores = []
+        for setting in list(settings):
+            try:
+                scores.append(cross_validated(base, setting, problem.X, problem.costs, fold))
+            except ValueError:  # costs so far apart that its weights vanish: it cannot be had at this price
+                settings.remove(setting)
         for method in wanted:
             if settings and base in (method.key, method.base):
                 yield method, settings, scores

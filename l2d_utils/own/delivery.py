@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,16 +34,31 @@ class AgentRouter:
     embeds: bool
 
     def route(self, prompts: str | Sequence[str] | ArrayLike) -> str | list[str]:
-        """The agent's name for one prompt, or a list of names for many (rows of features without an embedding)."""
+        """The agent's name for one prompt, or a list of names for many (rows of features without an embedding).
+
+        Raises:
+            TypeError: prompts that are neither a text nor a list of texts. ValueError: features that do not fit.
+        """
         if self.embeds:
             one = isinstance(prompts, str)
-            X = text.embed([prompts] if one else prompts)
+            cells = [prompts] if one else _texts(prompts)
+            X = text.embed([cell.encode("utf-8", "replace").decode() for cell in cells])  # as in training
         else:
             X = np.asarray(prompts, dtype=np.float64)
             one = X.ndim == 1
             X = np.atleast_2d(X)
-        names = [self.agents[k] for k in self.router.predict(X)]
+        names = [self.agents[k] for k in self.router.predict(X)] if len(X) else []
         return names[0] if one else names
+
+
+def _texts(prompts: object) -> list[str]:
+    if not isinstance(prompts, Iterable) or isinstance(prompts, (bytes, Mapping)):
+        raise TypeError(f"prompts must be a text or a list of texts; found {prompts!r}")
+    cells = list(prompts)
+    for row, cell in enumerate(cells):
+        if not isinstance(cell, str):
+            raise TypeError(f"prompts: row {row} is no text: {cell!r}")
+    return cells
 
 
 def save(router: AgentRouter, folder: str | Path) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from numbers import Real
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,12 +16,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.data import DataError, RoutingTable, load_routing, read_table
+from l2d_utils.data import DataError, RoutingTable, load_routing
+from l2d_utils.own import cells
+from l2d_utils.own.files import ENDINGS, ending, one_row_per_prompt, read_file
 from l2d_utils.own.suspicions import Oddity, suspicions
 from l2d_utils.validate import check_matrix, check_same_rows
 
-#: Cells of a csv that are read as missing.
-EMPTY = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "None", "-")
 #: What a split may call the rows that are held out.
 HELD_OUT = ("test", "holdout", "hold-out", "hold_out", "test_holdout", "heldout")
 #: Fewer rows than this (with a score from every agent) say nothing about a router.
@@ -75,7 +73,7 @@ def read(table: str | Path | pd.DataFrame) -> Case:
     """Read, check and repair a routing table.
 
     Args:
-        table: a path that ends in .csv or .parquet, a name that `data.load_routing` knows ("" is "paretobandit"), or
+        table: a path that ends as in `files.ENDINGS`, a name that `data.load_routing` knows ("" is "paretobandit"), or
             a data frame. Columns: `prompt` (or `feature/<name>` columns of numbers), two or more `score/<agent>` in
             [0, 1] (or `truth` and two or more `label/<agent>`), optionally `task`, `split`, `cost/<agent>` in dollars.
 
@@ -85,20 +83,15 @@ def read(table: str | Path | pd.DataFrame) -> Case:
     if isinstance(table, pd.DataFrame):
         return _case(table, "table", f"{len(table):,} rows of a data frame")
     path = Path(table or "paretobandit").expanduser()
-    if path.suffix.lower() not in (".csv", ".parquet"):
+    if not ending(path):
         if path.is_file():
-            raise DataError(f"{path}: a table in .csv or .parquet is expected; its name ends in {path.suffix!r}")
+            raise DataError(f"{path}: its name must end in {', '.join(ENDINGS)} or one of these and .gz")
         known = load_routing(str(table or "paretobandit"))
         return _case(as_frame(known), known.name, known.source, known.sha256)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: a routing table in .csv or .parquet is expected there")
-    try:
-        frame = read_table(path, EMPTY)
-    except DataError as error:
-        raise DataError(" ".join(str(error).split())) from None
-    except (OSError, ValueError, TypeError, OverflowError, NotImplementedError) as error:
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
-    return _case(frame, path.stem, f"{len(frame):,} rows of {path.name}")
+        raise FileNotFoundError(f"{path} is missing: a routing table is expected there")
+    frame = read_file(path)
+    return _case(frame, path.name.removesuffix(".gz").rpartition(".")[0], f"{len(frame):,} rows of {path.name}")
 
 
 def as_frame(table: RoutingTable) -> pd.DataFrame:
@@ -164,8 +157,11 @@ class _Table:
     def __init__(self, frame: pd.DataFrame, name: str):
         self.name = name
         self.notes: list[Oddity] = []
+        self.unread: list[str] = []  # a cell of each column of scores that holds something else
         if not len(frame):
             self.refuse("the table has no rows")
+        frame, turned = one_row_per_prompt(frame, name)
+        self.note(turned, len(frame) if turned else 0, "turned to one row per prompt")
         columns = [str(c).strip() for c in frame.columns]
         if doubled := sorted({c for c in columns if columns.count(c) > 1}):
             self.refuse(f"the column {doubled[0]!r} stands there more than once")
@@ -188,19 +184,38 @@ class _Table:
         if labels and not self.named("score/"):
             if "truth" not in self.frame:
                 self.refuse(f"columns {['label/' + a for a in labels[:3]]} are labels, and a column 'truth' is needed")
-            truth, given = _label_text(self.frame["truth"]), {a: _label_text(self.frame[f"label/{a}"]) for a in labels}
+            truth = self.truth()
+            classes = frozenset(truth.dropna())
+            given = {a: cells.labels(self.frame[f"label/{a}"], classes) for a in labels}
             right = {f"score/{a}": v.eq(truth).astype(float).mask(v.isna() | truth.isna()) for a, v in given.items()}
             self.frame = pd.concat([self.frame, pd.DataFrame(right)], axis=1)
         agents, found = self.named("score/"), list(self.frame.columns)[:8]
         if len(agents) < 2 or "" in agents:
-            self.refuse("at least two columns 'score/<agent>' are needed (or 'truth' and two 'label/<agent>'); "
-                        f"found {found}")  # fmt: skip
+            plain = [c for c in self.frame.columns if c and "/" not in c[:6] and self.looks_like_scores(c)]
+            hint = f"; {plain} hold only numbers from 0 to 1: rename them to {['score/' + c for c in plain]}"
+            self.refuse(
+                "at least two columns 'score/<agent>' are needed (or 'truth' and two 'label/<agent>'); "
+                f"found {found}{hint if len(plain) > 1 else ''}"
+            )
         return agents
+
+    def looks_like_scores(self, column: str) -> bool:
+        values = cells.numbers(self.frame[column])
+        return bool(np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all())
+
+    def truth(self) -> pd.Series:
+        """The true labels; a word such as "None" is a class, if it is written out there."""
+        found = self.frame["truth"].astype(object).map(lambda cell: cell.strip() if isinstance(cell, str) else "")
+        written = [word for word in cells.EMPTY if word.casefold() not in ("", "nan") and (found == word).any()]
+        for word in written:
+            done = "taken as a class; leave the cell empty where the truth is not known"
+            self.note(f"cells {word!r} in 'truth'", (found == word).sum(), done)
+        return cells.labels(self.frame["truth"], frozenset(written))
 
     def features(self) -> NDArray[np.float64] | None:
         if not (columns := [f"feature/{name}" for name in self.named("feature/")]):
             return None
-        values = np.column_stack([_numbers(self.frame[c]) for c in columns])
+        values = np.column_stack([cells.numbers(self.frame[c]) for c in columns])
         if np.isnan(values).any():
             row, column = np.argwhere(np.isnan(values))[0]
             self.refuse(f"column {columns[column]!r}, row {row}: a finite number is expected")
@@ -208,10 +223,11 @@ class _Table:
 
     def score(self, agent: str) -> NDArray[np.float64]:
         column = self.frame[f"score/{agent}"]
-        values = _numbers(column)
-        self.note(
-            f"cells of 'score/{agent}' that are no finite number", _words_among(column, values), "taken as missing"
-        )
+        values, example, count = cells.scores(column)
+        self.note(f"cells of 'score/{agent}' such as {example!r}", count, "read as scores")
+        if words := cells.words(column[np.isnan(values)], values[np.isnan(values)]):
+            self.unread.append(f"{words[0]!r} in 'score/{agent}'")
+        self.note(f"cells of 'score/{agent}' that are no finite number", len(words), "taken as missing")
         rounding = ((values < 0) & (values >= -1e-6)) | ((values > 1) & (values <= 1 + 1e-6))
         np.clip(values, 0, 1, out=values, where=rounding)
         outside = (values < 0) | (values > 1)
@@ -239,7 +255,15 @@ class _Table:
         return dollars
 
     def price(self, agent: str) -> NDArray[np.float64]:
-        values = _numbers(self.frame[f"cost/{agent}"])
+        column = self.frame[f"cost/{agent}"]
+        try:
+            values, example, count = cells.prices(column)
+        except ValueError as error:
+            self.refuse(f"column 'cost/{agent}': {error}")
+        self.note(f"prices of {agent!r} such as {example!r}", count, "read as numbers")
+        words = cells.words(column[np.isnan(values)], values[np.isnan(values)])
+        if len(words) > MOST_WRONG * len(values):
+            self.refuse(f"column 'cost/{agent}' holds {len(words)} cells that are no price, such as {words[0]!r}")
         negative = values < 0
         if negative.sum() > MOST_WRONG * len(values):
             self.refuse(f"column 'cost/{agent}' holds {negative.sum()} negative prices, down to {values.min():g}")
@@ -259,9 +283,9 @@ class _Table:
                 found = list(self.frame.columns)[:8]
                 self.refuse(f"a column 'prompt' (or 'feature/<name>' columns) is needed; found {found}")
             return [""] * len(self.frame), everywhere
-        cells = self.frame["prompt"].to_numpy(dtype=object)
-        prompts = [c if isinstance(c, str) else _as_text(c) for c in cells]
-        turned = sum(not isinstance(c, str) and p != "" for c, p in zip(cells, prompts, strict=True))
+        given = self.frame["prompt"].to_numpy(dtype=object)
+        prompts = [c if isinstance(c, str) else cells.as_text(c) for c in given]
+        turned = sum(not isinstance(c, str) and p != "" for c, p in zip(given, prompts, strict=True))
         self.note("prompts that are no text", turned, "turned into text")
         whole = [p if p.isascii() else p.encode("utf-8", "replace").decode() for p in prompts]
         broken = sum(a != b for a, b in zip(prompts, whole, strict=True))
@@ -273,8 +297,8 @@ class _Table:
         return whole, there
 
     def texts(self, column: str, empty: str, rows: NDArray | slice = slice(None)) -> NDArray:
-        cells = self.frame[column].to_numpy(dtype=object)[rows]
-        values = np.array([c.strip() if isinstance(c, str) else _as_text(c) for c in cells])
+        given = self.frame[column].to_numpy(dtype=object)[rows]
+        values = np.array([c.strip() if isinstance(c, str) else cells.as_text(c) for c in given])
         self.note(f"rows without a {column}", (values == "").sum(), f"named {empty!r}")
         return np.where(values == "", empty, values) if (values == "").any() else values
 
@@ -324,7 +348,8 @@ def _case(frame: pd.DataFrame, name: str, source: str, sha256: str = "", feature
             table.note(f"agent {agent!r} has a usable score on {share:.0%} of the rows", 1, "agent left out")
     known = np.flatnonzero(seen >= 1 - MOST_MISSING)
     if len(known) < 2:
-        table.refuse("fewer than two agents have a usable score on at least half of the rows")
+        unread = f"; {' and '.join(table.unread[:2])} cannot be read as a score" if table.unread else ""
+        table.refuse(f"fewer than two agents have a usable score on at least half of the rows{unread}")
     agents, scores = tuple(agents[k] for k in known), scores[:, known]
     dollars = None if dollars is None else dollars[:, known]
     scored = np.isfinite(scores).any(axis=1)
@@ -353,42 +378,6 @@ def _case(frame: pd.DataFrame, name: str, source: str, sha256: str = "", feature
     return Case(
         prompts, features, scores, dollars, agents, task, test, group, (*table.notes, *odd), name, source, sha256
     )
-
-
-def _label_text(column: pd.Series) -> pd.Series:
-    """Labels as text, so that 3, 3.0 and "3" agree; None for empty cells."""
-
-    def text(value: object) -> str | None:
-        if isinstance(value, Real) and not isinstance(value, bool):
-            return None if np.isnan(value) else f"{float(value):.12g}"
-        return None if value is None or value is pd.NaT or str(value).strip() in EMPTY else str(value).strip()
-
-    return column.astype(object).map(text)
-
-
-def _numbers(column: pd.Series) -> NDArray[np.float64]:
-    """The column as float64 (n,), NaN for every cell that is no finite number."""
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype):
-        values = column.to_numpy(np.float64, na_value=np.nan, copy=True)
-    else:
-        cells = column.astype(object).map(lambda v: v if isinstance(v, (str, Real, Decimal)) else None)
-        values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan, copy=True)
-    values[np.isinf(values)] = np.nan
-    return values
-
-
-def _words_among(column: pd.Series, values: NDArray) -> int:
-    """Cells that hold something, but no finite number."""
-    if pd.api.types.is_numeric_dtype(column.dtype):
-        return int((np.isnan(values) & column.notna().to_numpy()).sum())
-    return sum(_as_text(cell).strip() not in EMPTY for cell in column[np.isnan(values)].to_numpy(dtype=object))
-
-
-def _as_text(cell: object) -> str:
-    if isinstance(cell, bytes):
-        return cell.decode("utf-8", "replace")
-    missing = cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and cell != cell)
-    return "" if missing else str(cell)
 
 
 def _groups(prompts: list[str]) -> NDArray[np.int64]:

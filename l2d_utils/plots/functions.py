@@ -1,5 +1,6 @@
 """Curves: deferral curves, functions of one variable, errors on log axes, accuracy against dollars."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,17 +28,19 @@ def _line_styles(values: pd.Series) -> dict[object, style.MethodStyle]:
     return {name: style.MethodStyle(to_hex(color), "") for name, color in zip(names, ramp, strict=True)}
 
 
-def _reference_style(name: str) -> style.MethodStyle:
-    """Dashed; grey unless the methods table knows the name."""
-    return style.MethodStyle(METHODS[name].color if name in METHODS else style.MUTED, "", "--")
+def _reference_styles(references: Mapping[str, Reference]) -> dict[str, style.MethodStyle]:
+    """Broken lines; grey unless the methods table knows the name."""
+    dashes = zip(references, itertools.cycle(("--", "-.", ":")))
+    return {
+        name: style.MethodStyle(getattr(METHODS.get(name), "color", style.MUTED), "", dash) for name, dash in dashes
+    }
 
 
 def _draw_references(ax: Axes, references: Mapping[str, Reference]) -> None:
-    for name, (x, y) in references.items():
+    for (name, (x, y)), pen in zip(references.items(), _reference_styles(references).values(), strict=True):
         x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         if x.ndim != 1 or x.shape != y.shape or not len(x):
             raise ValueError(f"references[{name!r}]: x has shape {x.shape}, y has shape {y.shape}")
-        pen = _reference_style(name)
         ax.plot(x, y, color=pen.color, linewidth=1.6, linestyle=pen.linestyle, zorder=1.5)
 
 
@@ -94,7 +97,7 @@ def lines(
     Args:
         frame: columns `x`, `y` (numbers, in the units that xlabel and ylabel state), `hue` (keys of methods, or
             anything else; numbers get an ordered ramp), and `low`, `high` when given (a band; both or neither).
-        references: name → (x values, y values) of dashed grey curves. verticals: name → x of named vertical lines.
+        references: name → (x values, y values) of broken grey curves. verticals: name → x of named vertical lines.
         panel: column that splits the frame into panels with common axes. hue_label: title of the legend.
         xscale, yscale: "linear" or "log". percent: axes of fractions ("x", "y", "xy"). markers: draw them, too.
 
@@ -108,7 +111,6 @@ def lines(
     band = (low, high) if low else None
     frame = check_frame("frame", frame, [hue, panel], [x, y, *(band or ())])
     for column, scale in ((x, xscale), (y, yscale)):
-        check_choice("scale", scale, ["linear", "log"])
         bad = np.flatnonzero(frame[column] <= 0) if scale == "log" else []
         if len(bad):
             raise ValueError(f"frame: column {column!r} has {frame[column][bad[0]]} in row {bad[0]}, must be > 0")
@@ -140,10 +142,8 @@ def lines(
         heights = frame.groupby(hue)[y].mean()
         order.sort(key=lambda name: -heights[name])
     handles = [style.key(styles[name], style.method_label(name), marker=markers) for name in order]
-    handles += [style.key(_reference_style(name), style.method_label(name)) for name in references or {}]
-    columns = 1 if len(axes) == 1 else min(4, len(handles))
-    place = "outside right upper" if columns == 1 else "outside lower center"
-    fig.legend(handles=handles, loc=place, title=hue_label, alignment="left", ncols=columns)
+    handles += [style.key(pen, style.method_label(name)) for name, pen in _reference_styles(references or {}).items()]
+    style.legend(fig, handles, beside=len(axes) == 1, title=hue_label)
     return fig
 
 
@@ -191,7 +191,7 @@ def frontier(
     dollars = np.concatenate([frame["dollars"], agents["dollars"]])
     log = bool(dollars.min() > 0 and dollars.max() > 30 * dollars.min())
     styles = style.method_styles(list(frame["method"].unique()))
-    fig = style.new_figure(5.7, title)
+    fig = style.new_figure(4.6 + 0.13 * (len(styles) + len(agents)), title)  # the legend has two columns
     ax = fig.subplots()
     ax.set_xscale("log" if log else "linear")
     frame = frame.rename(columns={"dollars": "x", "accuracy": "y", "method": "hue"})
@@ -199,7 +199,7 @@ def frontier(
     handles = [style.key(pen, style.method_label(name)) for name, pen in styles.items()]
     for k, row in enumerate(agents.itertuples()):
         look = {"markersize": 10, "markerfacecolor": style.FACE, "markeredgewidth": 2, "zorder": 5}
-        look |= {"color": style.readable(style.agent_color(k)), "label": f"{style.plain(row.agent)}, alone"}
+        look |= {"color": style.readable(style.agent_color(k)), "label": style.plain(row.agent)}
         handles += ax.plot([row.dollars], [row.accuracy], style.agent_marker(k), linestyle="none", **look)
     ax.margins(x=0.08, y=0.1)
     if log:
@@ -207,5 +207,5 @@ def frontier(
     style.as_percent(ax.yaxis)
     ax.set_xlabel("dollars per 1,000 requests" + (" (log scale)" if log else ""))
     ax.set_ylabel(ylabel)
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    style.legend(fig, handles, title="hollow: one agent alone")
     return fig

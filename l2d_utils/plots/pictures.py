@@ -45,9 +45,6 @@ def density_bars(
         if len(values) != len(p):
             raise ValueError(f"{name}: {len(values)} entries, p has {len(p)}")
     styles = style.method_styles(list(ideals))
-    colors = [styles[name].color for name in ideals]
-    if len(set(colors)) < len(colors):
-        colors = [style.agent_color(k) for k in range(len(ideals))]
     fig = style.new_figure(5.6, title)
     above, below = fig.subplots(2, 1, sharex=True, height_ratios=[1.35, 1])
     width = 0.84 / (len(ideals) + 1)
@@ -55,12 +52,13 @@ def density_bars(
     offsets = (np.arange(len(ideals) + 1) - len(ideals) / 2) * width
     above.bar(at + offsets[0], p, width * 0.94, color="#C3C9D1", label="P")
     below.axhline(1, color=style.MUTED, linewidth=1.4)
-    for offset, color, (name, q) in zip(offsets[1:], colors, ideals.items(), strict=True):
+    for offset, (name, q) in zip(offsets[1:], ideals.items(), strict=True):
+        color, marker, _ = styles[name]
         label = style.method_label(name)
         above.bar(at + offset, q, width * 0.94, color=style.mix(color, style.FACE, 0.15), label=label)
         seen = q > 0
         below.vlines((at + offset)[seen], 1, (q / p)[seen], color=color, linewidth=1.8)
-        below.plot((at + offset)[seen], (q / p)[seen], styles[name].marker, color=color, linestyle="none")
+        below.plot((at + offset)[seen], (q / p)[seen], marker, color=color, linestyle="none")
     above.set_ylabel("probability")
     below.set_ylabel("ratio dQ/dP (log)")
     _ratio_axis(below, np.concatenate([(q / p)[q > 0] for q in ideals.values()]))
@@ -116,12 +114,11 @@ def _thumbnails(ax: Axes, images: np.ndarray, x: float, y: float, side: float) -
     images = images[:9]
     across = int(np.ceil(np.sqrt(len(images))))
     step = side / across
-    look = {"cmap": "gray_r" if images.ndim == 3 else None, "vmin": 0, "vmax": 255 if images.dtype == np.uint8 else 1}
     for i, image in enumerate(images):
         row, column = divmod(i, across)
         corner = x + column * step + 0.03, y - (row + 1) * step + 0.03
         thumb = ax.inset_axes([*corner, step - 0.06, step - 0.06], transform=ax.transData, zorder=4)
-        thumb.imshow(image, interpolation="nearest", **look)
+        thumb.imshow(image, interpolation="nearest", cmap="gray_r", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
         thumb.axis("off")
 
 
@@ -159,11 +156,10 @@ def router_diagram(
     ax.axis("off")
     middle = height / 2
     left, router, right = (0.1, 1.75), (2.7, 1.95), (6.65, 2.25)  # x and width of the three columns
-    side = left[1]
-    _box(ax, left[0], middle - side / 2, left[1], side, style.MUTED)
+    _box(ax, left[0], middle - left[1] / 2, left[1], left[1], style.MUTED)
     if inputs is not None:
-        _thumbnails(ax, np.asarray(inputs), left[0] + 0.1, middle + side / 2 - 0.1, side - 0.2)
-    _write(ax, left[0] + left[1] / 2, middle - (0 if inputs is None else side / 2 + 0.2), "inputs")
+        _thumbnails(ax, np.asarray(inputs), left[0] + 0.1, middle + left[1] / 2 - 0.1, left[1] - 0.2)
+    _write(ax, left[0] + left[1] / 2, middle - (0 if inputs is None else left[1] / 2 + 0.2), "inputs")
     _box(ax, router[0], middle - flow / 2 - 0.1, router[1], flow + 0.2, style.MUTED)
     _write(ax, router[0] + router[1] / 2, middle + 0.14, "router", fontsize=14, fontweight="bold")
     _write(ax, router[0] + router[1] / 2, middle - 0.2, "argmax of the scores", fontsize=11)

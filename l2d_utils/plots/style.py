@@ -189,6 +189,16 @@ def key(style: MethodStyle, label: str, *, marker: bool = True) -> Line2D:
     return Line2D([], [], color=style.color, marker=shape, linestyle=style.linestyle, label=label)
 
 
+def legend(fig: Figure, handles: Sequence[Line2D], *, beside: bool = False, title: str | None = None) -> None:
+    """Below the axes, in as many columns as fit; or beside them, if no name is so long that it would squeeze them."""
+    longest = max(len(handle.get_label()) for handle in handles)
+    if beside and longest <= 24:
+        fig.legend(handles=handles, loc="outside right center", title=title, alignment="left")
+    else:
+        columns = int((WIDTH - 0.4) / (0.65 + 0.085 * longest))  # inches: of a key, and of a character
+        fig.legend(handles=handles, loc="outside lower center", title=title, ncols=max(1, min(4, columns)))
+
+
 def in_points(x: float, y: float) -> dict[str, object]:
     """Arguments of `Axes.annotate`: text shifted by (x, y) points from where it stands, even outside the axes."""
     return {"xytext": (x, y), "textcoords": "offset points", "annotation_clip": False}

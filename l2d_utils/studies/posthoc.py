@@ -47,8 +47,8 @@ def _parameters(key: str) -> tuple[str, ...]:
 def settings_of(key: str, temperatures: Sequence[float], ridges: Sequence[float]) -> list[dict[str, Any]]:
     """The settings that a score is tuned over: as many for every trained one.
 
-    With a λ: every temperature with every ridge strength. With other parameters of its own: those with every ridge
-    strength. With a ridge alone: a finer grid, from a third of the smallest to three times the largest.
+    With a λ (or other parameters of its own): each value with every ridge strength. With a ridge alone: a finer grid,
+    from a third of the smallest to three times the largest.
 
     Raises:
         ValueError: unknown method, or one without a score.
@@ -210,26 +210,17 @@ def against_best(frame: pd.DataFrame, methods: Sequence[str], rivals: Sequence[s
     return pd.DataFrame(found)
 
 
-def ranks(frame: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
-    """Rank of each method in every setting by its mean share of the gap closed (1 is best, ties share the mean rank).
+def ranks(frame: pd.DataFrame, others: Sequence[str], members: Sequence[str]) -> pd.DataFrame:
+    """Rank of each method in every setting by its mean share of the gap closed (1 is best, ties share the mean rank),
+    with one member of a family in the race at a time, so that relatives do not push anyone down.
 
-    Columns method, one per setting, mean, worst; best worst rank first.
+    The ranks of `others` are those with the first member in the race. Columns method, one per setting, mean, worst;
+    best worst rank first.
     """
-    rows = _of(frame, "gap_closed")
-    rows = rows[rows["method"].isin(methods)]
-    means = rows.groupby(["method", "setting"], sort=False)["value"].mean().unstack("setting")
-    if set(methods) - set(means.index) or means.isna().any(axis=None):
+    means = _of(frame, "gap_closed").groupby(["method", "setting"], sort=False)["value"].mean().unstack("setting")
+    if {*others, *members} - set(means.index) or means.loc[[*others, *members]].isna().any(axis=None):
         raise ValueError("frame must hold gap_closed of every method in every setting")
-    found = means.rank(ascending=False)
-    found = found.assign(mean=found.mean(axis=1), worst=found.max(axis=1))
-    return found.sort_values(["worst", "mean"]).rename_axis(columns=None).reset_index()
-
-
-def member_ranks(frame: pd.DataFrame, others: Sequence[str], members: Sequence[str]) -> pd.DataFrame:
-    """`ranks` with one member of a family in the race at a time, so that relatives do not push anyone down.
-
-    The ranks of `others` are those with the first member in the race.
-    """
-    races = [ranks(frame, [*others, member]).set_index("method") for member in members]
-    found = pd.concat([races[0].loc[list(others)], *(r.loc[[m]] for r, m in zip(races, members, strict=True))])
-    return found.sort_values(["worst", "mean"]).reset_index()
+    races = [means.loc[[*others, member]].rank(ascending=False) for member in members]
+    found = pd.concat([races[0].loc[list(others)], *(race.tail(1) for race in races)])
+    found = found.assign(mean=found.mean(axis=1), worst=found.max(axis=1)).sort_values(["worst", "mean"])
+    return found.rename_axis(columns=None).reset_index()

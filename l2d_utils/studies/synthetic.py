@@ -1,7 +1,6 @@
 """A synthetic world whose Bayes router is known, and many small linear routers fitted in it at once.
 
-`fit_linear` and `fit_plug_in` solve a batch of problems together, each as `routers.DeferralRouter` and
-`routers.PlugInRouter` do.
+`fit_linear` and `fit_plug_in` solve a batch of problems as `routers.DeferralRouter` and `routers.PlugInRouter` do.
 """
 
 from __future__ import annotations
@@ -31,8 +30,7 @@ class SpecialistMixture:
     whatever the overlap below 1, and its borders are hyperplanes, so a linear router can be exactly right.
 
     Raises:
-        ValueError: shares that are no distribution, overlap outside [0, 1), accuracy outside (0, 1], fewer
-            features than agents.
+        ValueError: shares that are no distribution, overlap outside [0, 1), accuracy outside (0, 1], n_features < K.
     """
 
     shares: tuple[float, ...]
@@ -89,9 +87,7 @@ def fit_linear(
     `losses.mild` with the standardisation and the penalty of `routers.DeferralRouter`.
 
     Args:
-        X: (D, n, d) features, none constant.
-        weights: w, (D, n, K) ≥ 0.
-        margins: ρ > 0, broadcast to (D, S, K).
+        X: (D, n, d) features, none constant. weights: w, (D, n, K) ≥ 0. margins: ρ > 0, broadcast to (D, S, K).
         l2: (S,) > 0, ridge strengths on the standardised features; biases are free.
         importance: u > 0, a factor on agent k's weights, broadcast to (D, S, K).
 
@@ -103,9 +99,8 @@ def fit_linear(
     """
     X, w, rho, l2, u = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (X, weights, margins, l2, importance))
     design, mean, scale = _standardised(X)
-    sets, n, width = design.shape
-    n_agents = w.shape[2]
-    shape = (sets, len(l2), n_agents)
+    n, width = design.shape[1:]
+    shape = (len(X), len(l2), w.shape[2])
     rho, u = rho.expand(shape), u.expand(shape)
     u = u / (u * w.sum(dim=1)[:, None]).sum(dim=2, keepdim=True)
     pull = (u / rho)[..., None] * w.mT[:, None]  # (D, S, K, n): u_k w_ik / ρ_k
@@ -129,18 +124,12 @@ def fit_linear(
         if gradient.abs().max() < 1e-8:
             return _in_raw_features(theta, mean, scale)
         curve = (pull / rho[..., None])[:, :, :, None] * p
-        hessian = torch.diag_embed(ridge.flatten(1)).expand(*shape[:2], -1, -1)
-        hessian = hessian.reshape(*shape[:2], n_agents, width, n_agents, width).clone()
-        for j, k in itertools.combinations_with_replacement(range(n_agents), 2):
-            m = -(curve[:, :, :, j] * p[:, :, :, k]).sum(dim=2)
-            if j == k:
-                m += curve[:, :, :, j].sum(dim=2)
-            block = (m @ squares.mT).view(*shape[:2], width, width)
-            hessian[:, :, j, :, k] += block
-            if j != k:
-                hessian[:, :, k, :, j] += block
-        size = n_agents * width
-        step = torch.linalg.solve(hessian.view(*shape[:2], size, size), gradient.flatten(2)).view_as(theta)
+        blocks = torch.empty(*shape, width, shape[2], width, dtype=torch.float64)
+        for j, k in itertools.combinations_with_replacement(range(shape[2]), 2):
+            m = (j == k) * curve[:, :, :, j].sum(dim=2) - (curve[:, :, :, j] * p[:, :, :, k]).sum(dim=2)
+            blocks[:, :, j, :, k] = blocks[:, :, k, :, j] = (m @ squares.mT).view(*shape[:2], width, width)
+        hessian = blocks.flatten(4).flatten(2, 3) + torch.diag_embed(ridge.flatten(1))
+        step = torch.linalg.solve(hessian, gradient.flatten(2)).view_as(theta)
         length = torch.ones(*shape[:2], 1, 1, dtype=torch.float64)
         for _ in range(30):
             trial = theta - length * step
@@ -157,9 +146,7 @@ def fit_plug_in(X: ArrayLike, costs: ArrayLike, l2: ArrayLike) -> NDArray[np.flo
     """Ridge regressions of the costs for D data sets × S settings, as coefficients of the scores −E[c_k|x].
 
     Args:
-        X: (D, n, d) features, none constant.
-        costs: (D, n, K).
-        l2: (S,) > 0, as in `routers.PlugInRouter`.
+        X: (D, n, d) features, none constant. costs: (D, n, K). l2: (S,) > 0, as in `routers.PlugInRouter`.
 
     Returns:
         (D, S, d+1, K), to be used as those of `fit_linear`.

@@ -196,8 +196,8 @@ RANDOM_STATE = 42
 
 
 class Rows(NamedTuple):
-    """Disjoint sorted row numbers: `agents` are trained on (before a variant), `pool` belongs to the scores, `test` is
-    the data's own test part, `rest` are further training images that nothing above has seen."""
+    """Disjoint sorted row numbers: those the agents are trained on (before a variant), those of the scores, the data's
+    own test part, and further training images that nothing above has seen."""
 
     agents: NDArray[np.int64]
     pool: NDArray[np.int64]

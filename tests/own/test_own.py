@@ -504,3 +504,43 @@ def test_a_router_is_loaded_without_what_draws_and_chooses(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
+
+
+def test_command_finds_out_first_what_will_not_do(tmp_path, monkeypatch):
+    """A folder that cannot be, too many folds, Ctrl-C: one line, and nothing has been computed for it."""
+    monkeypatch.delenv("L2D_OUT", raising=False)
+    table(120, split=False).to_csv(tmp_path / "good.csv", index=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("l2d_utils.own.command.advise", lambda *_, **__: pytest.fail("computed"))
+    good = str(tmp_path / "good.csv")
+    for more, found in (
+        (["--out", str(tmp_path / "file")], "file"), (["--out", "/proc/nowhere/x"], "/proc/nowhere"),
+        (["--folds", "1000"], "20"), (["--folds", "1"], "between 2"),
+    ):  # fmt: skip
+        code, _, err = run(good, "--out", str(tmp_path / "out"), *more)
+        assert (code, err.count("\n")) == (2, 1) and found in err
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("l2d_utils.own.command.advise", interrupted)
+    assert run(good, "--out", str(tmp_path / "out"))[::2] == (130, "error: interrupted\n")
+
+
+def test_a_reused_folder_holds_nothing_of_the_table_before(tmp_path, monkeypatch):
+    monkeypatch.delenv("L2D_OUT", raising=False)
+    case = intake.read(table())
+    advice = own.advise(case, methods=["plug_in"])
+    own.write(advice, tmp_path, own.price_curve(case))
+    own.write(advice, tmp_path)
+    assert not list(tmp_path.glob("frontier.*")) and (tmp_path / "card.md").is_file()
+
+
+def test_a_delivered_router_takes_what_people_send():
+    case = intake.read(table())
+    X = text.embed(case.prompts)
+    router = own.AgentRouter(own.choose(X, 1 - case.scores, methods=["plug_in"]).candidate_router, case.agents, True)
+    assert router.route("\ud800") == router.route("?") and router.route([]) == []
+    for wrong in (None, 3, b"bytes", {"a": 1}, ["text", None]):
+        with pytest.raises(TypeError, match="prompts"):
+            router.route(wrong)

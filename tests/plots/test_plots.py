@@ -319,7 +319,7 @@ def test_lines_on_log_axes_keep_the_slope_of_a_reference():
 def test_frontier_names_every_agent_and_takes_a_log_axis_when_dollars_span_widely():
     fig = plots.frontier(dollar_points(2), AGENTS)
     assert fig.axes[0].get_xscale() == "log"
-    assert named(fig) == ["two-stage", "two-stage, cost-sum", "small, alone", r"large \$3, alone"]
+    assert named(fig) == ["two-stage", "two-stage, cost-sum", "small", r"large \$3"]
     narrow = plots.frontier(dollar_points(2).query("dollars > 2"), AGENTS.tail(1)).axes[0]
     assert narrow.get_xscale() == "linear"
 

@@ -108,13 +108,13 @@ def test_study_and_its_tables():
     assert agents[""] in agents[["model", "expert"]].tolist()
     off = posthoc.transfer_table(frame)
     assert set(off["asked"]) == {0.2} and np.allclose(off["off"], off["got"] - 0.2) and len(off) == 6
-    table = posthoc.ranks(frame, keys)
+    table = posthoc.ranks(frame, keys[:2], keys[2:])
     assert sorted(table["made up"]) == [1, 2, 3] and table["worst"].is_monotonic_increasing
     versus = posthoc.against_best(frame, ["dr_cpe_joint", "diff_01"], ["confidence", "diff_01"])
     assert (versus["rival"] == "diff_01").all() and versus.loc[1, "mean"] == 0 and not versus.loc[1, "decided"]
     assert (versus["decided"] == ((versus["low"] > 0) | (versus["high"] < 0))).all()
     with pytest.raises(ValueError, match="every method in every setting"):
-        posthoc.ranks(frame, [*keys, "entropy_of_the_third_kind"])
+        posthoc.ranks(frame, keys, ["entropy_of_the_third_kind"])
     with pytest.raises(ValueError, match="no test rows of curve"):
         posthoc.curve_table(frame.assign(split="validation"))
 
@@ -165,5 +165,5 @@ def test_relatives_do_not_push_each_other_down():
         {"split": "test", "metric": "gap_closed", "setting": "x", "seed": 0, "method": m, "value": v}
         for m, v in shares.items()
     ]
-    table = posthoc.member_ranks(pd.DataFrame(rows), ["old"], ["a", "b", "c"]).set_index("method")
+    table = posthoc.ranks(pd.DataFrame(rows), ["old"], ["a", "b", "c"]).set_index("method")
     assert table["worst"].to_dict() == {"old": 2, "a": 1, "b": 1, "c": 2}

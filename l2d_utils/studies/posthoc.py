@@ -77,9 +77,6 @@ def tune(key: str, grid: Grid, train: Sample, validation: Sample) -> Chosen:
     return choose(settings, fitted, lambda score: curve(score, validation).area)
 
 
-# ---------------------------------------------------------------- measurements
-
-
 def measure(score: Score, test: Sample, rates: Sequence[float]) -> list[dict[str, Any]]:
     """Records (metric, rate, value) of one score on the test rows.
 
@@ -129,10 +126,8 @@ def study(grid: Grid, train: Sample, validation: Sample, test: Sample) -> list[d
 
 
 def each_setting(grid: Grid, train: Sample, validation: Sample, test: Sample) -> list[dict[str, Any]]:
-    """What every single setting of the methods gives, chosen or not: to look into a choice, not to make it on test.
-
-    Records with columns temperature and ridge: mean_accuracy on validation, gap_closed on test.
-    """
+    """What every single setting gives, chosen or not, to look into a choice (not to make it on test): records with
+    columns temperature and ridge, mean_accuracy on validation and gap_closed on test."""
     records = []
     for key in grid.methods:
         for setting in settings_of(key, grid.temperatures, grid.ridges):
@@ -142,9 +137,6 @@ def each_setting(grid: Grid, train: Sample, validation: Sample, test: Sample) ->
             records.append({**about, "split": "validation", "metric": "mean_accuracy", "value": held})
             records.append({**about, "split": "test", "metric": "gap_closed", "value": closed})
     return records
-
-
-# ---------------------------------------------------------------- tables from tidy rows
 
 
 def curve_table(frame: pd.DataFrame) -> pd.DataFrame:
@@ -161,10 +153,8 @@ def transfer_table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def chosen_member(frame: pd.DataFrame, members: Sequence[str], name: str) -> pd.DataFrame:
-    """`frame` and once more, under the method `name`, the rows of the member with the largest validation accuracy.
-
-    Chosen anew in every setting and for every seed by the mean over all rates; the first member wins ties.
-    """
+    """`frame` and once more, under the method `name`, the rows of the member with the largest mean validation accuracy,
+    chosen anew in every setting and for every seed; the first member wins ties."""
     held = of_metric(frame, "mean_accuracy", "validation")
     means = held.pivot(index=["setting", "seed"], columns="method", values="value")[list(members)]
     best = means.idxmax(axis=1).rename("best").reset_index()

@@ -149,9 +149,6 @@ def record(found: Iterable[Variant]) -> pd.DataFrame:
     return pd.DataFrame(columns).fillna(-1).astype(int).rename_axis("row").sort_index().reset_index()
 
 
-# ---------------------------------------------------------------- agents
-
-
 @dataclass(frozen=True)
 class Agent:
     """How an agent is trained. network: makes the untrained classifier from n_outputs, mean and std; the others are
@@ -177,9 +174,6 @@ def agent_outputs(
     if cache is None:
         return classifier_outputs(**arguments)
     return keep(cache, classifier_outputs, resume="checkpoint", **arguments)
-
-
-# ---------------------------------------------------------------- the long study
 
 
 class Rows(NamedTuple):

@@ -28,7 +28,8 @@ MENTION = re.compile(
     r"|(?:(?<=[Nn]otebooks )|(?<=[Cc]hapters )|(?<=\d\d, )|(?<=\d\d and )|(?<=\d\d to ))"
     r"(?P<listed>\d\d)\b(?![.,]?\d| %)"
 )
-FIGURE = re.compile(r"save_figure\(\s*\w+,\s*[\"']([^\"']+)[\"']")
+# the name, "02_bounds", in a call whose first argument may be a call of its own
+FIGURE = re.compile(r"show_figure\(.*?[\"'](\d\d_\w+)[\"']", re.DOTALL)
 UNLINKED = (nodes.reference, nodes.FixedTextElement, nodes.literal, nodes.math, nodes.title, addnodes.pending_xref)
 
 MATHJAX = "sphinx-mathjax-offline"
@@ -82,7 +83,7 @@ class Chapter(SphinxTransform):
         if len(images) != len(names):
             raise ExtensionError(
                 f"{self.env.docname}: a cell shows {len(images)} figures and saves {names or 'none'}: "
-                "without save_figure in the same cell a figure has no alternative text"
+                "without show_figure in the same cell a figure has no alternative text"
             )
         for image, name in zip(images, names, strict=True):
             with Image.open(Path(self.env.srcdir, "figures", f"{name}.png")) as stored:

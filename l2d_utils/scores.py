@@ -32,8 +32,10 @@ TOL = 1e-4
 class Sample(NamedTuple):
     """Rows for a post-hoc scorer.
 
-    X: (n, d) from `features`. model, expert: (n, L) class probabilities; only `X` may be used at test time.
-    labels: int (n,).
+    Attributes:
+        X: (n, d) from `features`; only this may be used at test time.
+        model, expert: (n, L) class probabilities.
+        labels: int (n,).
     """
 
     X: NDArray
@@ -53,7 +55,7 @@ class Sample(NamedTuple):
 
 
 def features(penultimate: ArrayLike, probabilities: ArrayLike) -> NDArray:
-    """What a scorer sees, (n, width + L + 3): penultimate layer, softmax, then `UNCERTAINTY`: 1 − max_y h_y, the entropy
+    """What a scorer sees, (n, width + L + 3): penultimate layer, softmax, then `UNCERTAINTY`: 1 − max_y h_y, entropy
     (nats) and 1 − top-two margin. These three are functions of the softmax; they put the confidence rule within a
     linear scorer's reach.
 

@@ -202,7 +202,7 @@ def run(
         say("interrupted\n")
     finally:
         crew.close()
-    for half_written in (folder / "figures").glob(".*"):
+    for half_written in (folder / "figures").glob(".*.tmp.*"):
         half_written.unlink(missing_ok=True)
     failed = [outcomes[job.name] for job in jobs if job.name in outcomes and outcomes[job.name].error]
     written = publish("interrupted" if interrupted else "failed" if failed else "complete")
@@ -234,6 +234,7 @@ class _Crew:
         target = self.folder / "notebooks" / f"{job.name}.ipynb"
         out, log = self.folder / "figures", self.folder / "logs" / f"{job.name}.log"
         outcome = run_one(job, target=target, out=out, log=log, kill=kill)
+        self.kills.remove(kill)  # the number of a process that has ended may be another's by now
         problem = outcome.error or provenance.unreadable(out, job.name)
         try:
             if target.exists():
@@ -245,7 +246,7 @@ class _Crew:
     def close(self) -> None:
         """End what still runs; nothing of it appears."""
         self.pool.shutdown(wait=False, cancel_futures=True)
-        for kill in self.kills:
+        for kill in list(self.kills):
             kill()
         self.pool.shutdown()
 

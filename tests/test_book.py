@@ -15,7 +15,7 @@ PATHS = notebooks.find(notebooks.BOOK)
 def test_a_cell_that_shows_a_figure_saves_it_with_words_for_it(path):
     for index, cell in enumerate(notebooks.read(path).cells):
         shown = sum("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
-        saved = re.findall(r"save_figure\(\s*\w+,\s*[\"']([^\"']+)[\"']", cell.source)
+        saved = re.findall(r"show_figure\(.*?[\"'](\d\d_\w+)[\"']", cell.source, re.DOTALL)
         assert shown == len(saved), f"cell {index} shows {shown} figures and saves {saved}"
         for name in saved:
             with Image.open(notebooks.ROOT / "figures" / f"{name}.png") as image:

@@ -268,15 +268,14 @@ def test_a_change_to_a_loss_changes_every_key_that_used_it(copy, changed):
 
 KEY = """
 import json, sys
-from l2d_utils import cache
-from l2d_utils.studies import imbalance
+from l2d_utils import cache, metrics
 print(cache.__file__)
-print(cache.describe(imbalance.scores_from_pixels))
+print(cache.describe(metrics.deferral_loss))
 """
 
 
-def test_a_changed_loss_changes_the_key_of_a_new_process(copy):
-    """The same, as it happens: the file is edited, the study is started again."""
+def test_a_changed_check_changes_the_key_of_a_new_process(copy):
+    """The same, as it happens: a file is edited, the study is started again."""
     tree, _ = copy
 
     def described():
@@ -288,8 +287,8 @@ def test_a_changed_loss_changes_the_key_of_a_new_process(copy):
         return key
 
     before = described()
-    loss = tree / "losses.py"
-    loss.write_text(loss.read_text("utf-8") + "\nEPSILON = 1e-7\n", "utf-8")
+    check = tree / "validate.py"  # metrics imports it
+    check.write_text(check.read_text("utf-8") + "\nEPSILON = 1e-7\n", "utf-8")
     assert described() != before
 
 

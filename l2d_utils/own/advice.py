@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from os.path import commonprefix
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,7 +140,11 @@ class Advice:
         sent = self.delivered[2]
         lost = routed_costs(self.costs, sent) - self.costs.min(axis=1)
         top = np.argsort(-lost.round(9), kind="stable")[:n]
-        frame = pd.DataFrame({"prompt": [self.case.prompts[i] or f"row {i}" for i in self.rows[top]]})
+        shown = [self.case.prompts[i] or f"row {i}" for i in self.rows[top]]
+        opening = commonprefix(shown)
+        if len(opening) > 40 and len(shown) > 1:  # instructions that stand before every prompt hide what differs
+            shown = [f"… {prompt[opening.rfind(' ') + 1 :]}" for prompt in shown]
+        frame = pd.DataFrame({"prompt": shown})
         if self.case.task is not None:
             frame.insert(0, "task", self.case.task[self.rows[top]])
         frame["went to"] = [self.case.agents[k] for k in sent[top]]

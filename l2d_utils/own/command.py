@@ -30,7 +30,7 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m l2d_utils.own", description="a routing table in, a tested router and its report out"
     )
-    parser.add_argument("table", help="routing table (.csv, .parquet) or a name such as paretobandit")
+    parser.add_argument("table", help="routing table (.csv, .tsv, .jsonl, .parquet) or a name such as paretobandit")
     parser.add_argument("--price-weight", type=_price_weight, default=0.0, help="errors per dollar unit, >= 0")
     parser.add_argument("--out", default="own", help="folder for router, card and tables (L2D_OUT, if set, wins)")
     parser.add_argument("--folds", type=int, default=5, help="outer folds if the table brings no hold-out")

@@ -16,8 +16,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.data import DataError, RoutingTable, load_routing, read_table
+from l2d_utils.data import DataError, RoutingTable, load_routing
 from l2d_utils.own import cells
+from l2d_utils.own.files import ENDINGS, ending, one_row_per_prompt, read_file
 from l2d_utils.own.suspicions import Oddity, suspicions
 from l2d_utils.validate import check_matrix, check_same_rows
 
@@ -72,7 +73,7 @@ def read(table: str | Path | pd.DataFrame) -> Case:
     """Read, check and repair a routing table.
 
     Args:
-        table: a path that ends in .csv or .parquet, a name that `data.load_routing` knows ("" is "paretobandit"), or
+        table: a path that ends as in `files.ENDINGS`, a name that `data.load_routing` knows ("" is "paretobandit"), or
             a data frame. Columns: `prompt` (or `feature/<name>` columns of numbers), two or more `score/<agent>` in
             [0, 1] (or `truth` and two or more `label/<agent>`), optionally `task`, `split`, `cost/<agent>` in dollars.
 
@@ -82,20 +83,15 @@ def read(table: str | Path | pd.DataFrame) -> Case:
     if isinstance(table, pd.DataFrame):
         return _case(table, "table", f"{len(table):,} rows of a data frame")
     path = Path(table or "paretobandit").expanduser()
-    if path.suffix.lower() not in (".csv", ".parquet"):
+    if not ending(path):
         if path.is_file():
-            raise DataError(f"{path}: a table in .csv or .parquet is expected; its name ends in {path.suffix!r}")
+            raise DataError(f"{path}: its name must end in {', '.join(ENDINGS)} or one of these and .gz")
         known = load_routing(str(table or "paretobandit"))
         return _case(as_frame(known), known.name, known.source, known.sha256)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: a routing table in .csv or .parquet is expected there")
-    try:
-        frame = read_table(path, cells.EMPTY)
-    except DataError as error:
-        raise DataError(" ".join(str(error).split())) from None
-    except (OSError, ValueError, TypeError, OverflowError, NotImplementedError) as error:
-        raise DataError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
-    return _case(frame, path.stem, f"{len(frame):,} rows of {path.name}")
+        raise FileNotFoundError(f"{path} is missing: a routing table is expected there")
+    frame = read_file(path)
+    return _case(frame, path.name.removesuffix(".gz").rpartition(".")[0], f"{len(frame):,} rows of {path.name}")
 
 
 def as_frame(table: RoutingTable) -> pd.DataFrame:
@@ -164,6 +160,8 @@ class _Table:
         self.unread: list[str] = []  # a cell of each column of scores that holds something else
         if not len(frame):
             self.refuse("the table has no rows")
+        frame, turned = one_row_per_prompt(frame, name)
+        self.note(turned, len(frame) if turned else 0, "turned to one row per prompt")
         columns = [str(c).strip() for c in frame.columns]
         if doubled := sorted({c for c in columns if columns.count(c) > 1}):
             self.refuse(f"the column {doubled[0]!r} stands there more than once")
@@ -193,9 +191,19 @@ class _Table:
             self.frame = pd.concat([self.frame, pd.DataFrame(right)], axis=1)
         agents, found = self.named("score/"), list(self.frame.columns)[:8]
         if len(agents) < 2 or "" in agents:
-            self.refuse("at least two columns 'score/<agent>' are needed (or 'truth' and two 'label/<agent>'); "
-                        f"found {found}")  # fmt: skip
+            plain = [c for c in self.frame.columns if self.looks_like_scores(c)]
+            hint = f"; {plain} hold only numbers from 0 to 1: rename them to {['score/' + c for c in plain]}"
+            self.refuse(
+                "at least two columns 'score/<agent>' are needed (or 'truth' and two 'label/<agent>'); "
+                f"found {found}{hint if len(plain) > 1 else ''}"
+            )
         return agents
+
+    def looks_like_scores(self, column: str) -> bool:
+        if column.startswith(("cost/", "feature/")) or "cost" in column.casefold() or "price" in column.casefold():
+            return False
+        values = cells.numbers(self.frame[column])
+        return bool(np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all())
 
     def truth(self) -> pd.Series:
         """The true labels; a word such as "None" is a class, if it is written out there."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,9 +36,10 @@ def tests_table(advice: Advice) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def card(advice: Advice, curve: PriceCurve | None = None) -> str:
+def card(advice: Advice, curve: PriceCurve | None = None, folder: str | Path = "folder") -> str:
     """The model card, Markdown with HTML tables: `card.md.j2`, filled from `advice`. Whatever the template shows goes
-    through `escape.safe`, tables through `escape.prompt_html`: no text of the table is taken for markup."""
+    through `escape.safe`, tables through `escape.prompt_html`: no text of the table is taken for markup. Its last
+    lines run as printed, if the router lies in `folder`."""
     case, choice = advice.case, advice.choice
     method = choice.method if advice.outcome == "use" else "best_single"
     spread = pd.DataFrame({
@@ -48,7 +51,7 @@ def card(advice: Advice, curve: PriceCurve | None = None) -> str:
     tasks = advice.tasks().head(20)
     tasks["share"], tasks["gain"] = [f"{x:.0%}" for x in tasks["share"]], [f"{x:+.4f}" for x in tasks["gain"]]
     tables = {"tests": tests_table(advice), "agents": spread, "tasks": tasks, "worst": advice.worst()}
-    ours = {"embedding": EMBEDDING, "outer": advice.outer, "snippet": SNIPPET.strip()}
+    ours = {"embedding": EMBEDDING, "outer": advice.outer, "snippet": snippet(folder, case.features)}
     page = Environment(finalize=_shown, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     page.filters["signed"] = lambda x, digits=4: Markup(_signed(x, digits))
     return page.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")).render(
@@ -59,6 +62,13 @@ def card(advice: Advice, curve: PriceCurve | None = None) -> str:
         **{name: Markup(prompt_html(table)) for name, table in tables.items()},
         **{name: Markup(text) for name, text in ours.items()},
     )  # fmt: skip
+
+
+def snippet(folder: str | Path, features: np.ndarray | None) -> str:
+    """The lines that load a router from its folder and ask it: with a prompt, or with a row of features."""
+    lines = SNIPPET.strip().replace('"folder"', json.dumps(str(folder), ensure_ascii=False))
+    prompt = '"Prove that the square root of 2 is irrational."'
+    return lines if features is None else lines.replace(prompt, f"[0.0] * {features.shape[1]}")
 
 
 def _shown(value: object) -> object:
@@ -74,7 +84,7 @@ def frontier_figure(curve: PriceCurve, advice: Advice):
     line = curve.points.assign(method="plug-in, re-priced")
     chosen = pd.DataFrame([{"method": f"the chosen router, w = {advice.price_weight:g}", **here}])
     return plots.frontier(
-        pd.concat([line, chosen]), curve.alone.assign(agent=curve.alone["agent"].map(short)),
+        pd.concat([line, chosen]), curve.alone.assign(agent=_drawn(curve.alone["agent"])),
         ylabel="mean score", title="Held-out score against dollars",
     )  # fmt: skip
 
@@ -90,6 +100,15 @@ def gains_figure(advice: Advice):
     )  # fmt: skip
 
 
+def _drawn(agents: Sequence[str]) -> list[str]:
+    """Short names for a figure; "agent 2" for one with characters that the figure's font does not have."""
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    names = [short(agent) for agent in agents]
+    return [n if all(font.get_char_index(ord(c)) for c in n) else f"agent {k}" for k, n in enumerate(names, 1)]
+
+
 def short(agent: str, longest: int = 28) -> str:
     """The agent's name without its maker, for figures."""
     name = agent.rsplit("/", 1)[-1]
@@ -102,7 +121,9 @@ def write(advice: Advice, out: str | Path, curve: PriceCurve | None = None) -> P
     for leftover in ("frontier.png", "frontier.csv"):  # of another table, which had prices
         (folder / leftover).unlink(missing_ok=True)
     save(AgentRouter(advice.delivered[1], advice.case.agents, advice.case.features is None), folder)
-    results.write_atomically(folder / "card.md", lambda path: path.write_text(card(advice, curve), encoding="utf-8"))
+    results.write_atomically(
+        folder / "card.md", lambda path: path.write_text(card(advice, curve, folder), encoding="utf-8")
+    )
     for name, frame in (
         ("oddities", advice.case.report()), ("trials", advice.choice.trials), ("tests", advice.tests),
         ("shares", advice.shares()), ("tasks", advice.tasks()),

@@ -1,8 +1,7 @@
 """Many methods on one routing problem, over seeds, as one tidy table: what the experiment chapters share.
 
-A `Problem` is features, costs and a split. `tune` chooses the setting of every method on the validation rows of a
-problem, `compare` measures what was chosen on its test rows, for one problem per seed. Which methods there are stands
-in `methods`.
+`tune` chooses the setting of every method (they stand in `methods`) on the validation rows of a `Problem`, `compare`
+measures what was chosen on its test rows, for one problem per seed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from l2d_utils.methods import Method
 from l2d_utils.metrics import deferral_loss, measured
 from l2d_utils.results import joined, tidy
 from l2d_utils.routers import DeferralRouter
-from l2d_utils.validate import check_costs
 
 
 class Problem(NamedTuple):
@@ -44,8 +42,8 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Tuned:
-    """A fitted router, the offsets (K,) added to its scores, and how it was chosen on validation rows: the numbers of
-    its setting, those of them on the edge of their grid, and the validation loss."""
+    """A fitted router, the offsets (K,) added to its scores, and what validation chose: the numbers of its setting,
+    those of them on the edge of their grid, and the loss there."""
 
     router: Any
     offsets: NDArray[np.float64]
@@ -62,38 +60,21 @@ class Tuned:
         return self.decision_function(X).argmax(axis=1)
 
 
-def tune(
-    keys: Iterable[str],
-    problem: Problem,
-    *,
-    every: int = 1,
-    ridge_factor: float = 1.0,
-    ridge: float | None = None,
-    solver: Mapping[str, Any] | None = None,
-) -> dict[str, Tuned]:
-    """Fit every setting of every method on the training rows, and choose one on the validation rows.
+def tune(keys: Iterable[str], problem: Problem, **fit: Any) -> dict[str, Tuned]:
+    """Fit every setting of the trained and moved methods on the training rows, and choose one on the validation rows:
+    key → tuned router. fit: every, ridge_factor, ridge and solver of `fit_method`.
 
     A moved router shares the fits of its base and takes the setting that is best together with its offsets.
-
-    Args:
-        keys: methods of the table that are trained or moved.
-        every, ridge_factor: as in `methods.settings`.
-        ridge: one strength for every setting (times ridge_factor), to see what a method does when it is *not* tuned.
-        solver: parameters of the estimators that have them: tol, warm_start, random_state.
-
-    Returns:
-        key → tuned router.
 
     Raises:
         ValueError: a control or a score (nothing to tune); a field of the problem that a method needs is None.
     """
-    wanted = [_checked(key, problem) for key in keys]
-    tuned: dict[str, Tuned] = {}
+    wanted, tuned = [_checked(key, problem) for key in keys], {}
     for base in dict.fromkeys(method.base or method.key for method in wanted):
-        users = [method for method in wanted if base in (method.key, method.base)]
-        settings, fitted = fit_method(table.find(base), problem, every, ridge_factor, ridge, solver)
-        for method in users:
-            tuned[method.key] = choose_setting(method, settings, fitted, problem)
+        settings, fitted = fit_method(table.find(base), problem, **fit)
+        for method in wanted:
+            if base in (method.key, method.base):
+                tuned[method.key] = choose_setting(method, settings, fitted, problem)
     return {method.key: tuned[method.key] for method in wanted}
 
 
@@ -106,59 +87,53 @@ def _checked(key: str, problem: Problem) -> Method:
 
 
 def fit_method(
-    method: Method,
-    problem: Problem,
-    every: int = 1,
-    ridge_factor: float = 1.0,
-    ridge: float | None = None,
+    method: Method, problem: Problem, every: int = 1, ridge_factor: float = 1.0, ridge: float | None = None,
     solver: Mapping[str, Any] | None = None,
-) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Settings of a trained router, and a fit on the training rows for each; arguments as in `tune`."""
-    rows = problem.split.train
+) -> tuple[list[dict[str, Any]], list[Any]]:  # fmt: skip
+    """Settings of a trained router, and a fit on the training rows for each.
+
+    Args:
+        every, ridge_factor: as in `methods.settings`.
+        ridge: one strength for every setting (times ridge_factor), to see what a method does when it is *not* tuned.
+        solver: parameters of the estimators that have them: tol, warm_start, random_state.
+    """
     if method.make is None:
         raise ValueError(f"{method.key!r} is no router that can be tuned")
+    rows, estimator = problem.split.train, method.make()
+    known = estimator.get_params()
+    estimator.set_params(**{name: value for name, value in (solver or {}).items() if name in known})
+    if method.key == "mild_free":
+        return _free_margins(estimator, problem, ridge_factor)
+
+    def allowed(setting: Mapping[str, Any]) -> bool:  # at most half of the rows are neighbours
+        neighbours = (value for name, value in setting.items() if name.endswith("n_neighbors"))
+        return max(neighbours, default=0) <= max(5, len(rows) // 2)
+
     # a thinned grid may hold no number of neighbours that few training rows allow: then the whole grid is taken
-    settings = _few_neighbours(table.settings(method, every, ridge_factor), len(rows)) or _few_neighbours(
-        table.settings(method, 1, ridge_factor), len(rows)
-    )
+    thinned, whole = ([*filter(allowed, table.settings(method, step, ridge_factor))] for step in (every, 1))
+    settings = thinned or whole
     if ridge is not None:  # nearest neighbours have none
         fixed = [{**s, "l2": ridge * ridge_factor} if "l2" in s else s for s in settings]
         settings = [s for i, s in enumerate(fixed) if s not in fixed[:i]]
-    estimator = method.make()
-    known = estimator.get_params()
-    estimator.set_params(**{name: value for name, value in (solver or {}).items() if name in known})
-    X, costs = problem.X[rows], problem.costs[rows]
     more = {need: getattr(problem, need)[rows] for need in method.needs}
-    if method.key == "mild_free":
-        return _free_margins(estimator, problem, ridge_factor)
-    return settings, choosing.fit_settings(estimator, settings, X, costs, **more)
-
-
-def _few_neighbours(settings: list[dict[str, Any]], n_rows: int) -> list[dict[str, Any]]:
-    """The settings that ask for at most half of the rows as neighbours."""
-
-    def neighbours(setting: Mapping[str, Any]) -> int:
-        return max((value for name, value in setting.items() if name.endswith("n_neighbors")), default=0)
-
-    return [setting for setting in settings if neighbours(setting) <= max(5, n_rows // 2)]
+    return settings, choosing.fit_settings(estimator, settings, problem.X[rows], problem.costs[rows], **more)
 
 
 def _free_margins(estimator: Any, problem: Problem, ridge_factor: float) -> tuple[list[dict[str, Any]], list[Any]]:
     """The one method without a grid: a ridge strength for two-stage, then 12 moves of single margins."""
     train, held = problem.split.train, problem.split.validation
     rows = problem.X[train], problem.costs[train], problem.X[held], problem.costs[held]
-    plain = DeferralRouter("two_stage").set_params(
-        **{name: getattr(estimator, name) for name in ("tol", "warm_start", "random_state")}
-    )
-    l2 = choosing.select(plain, [{"l2": l2 * ridge_factor} for l2 in table.RIDGES], *rows).setting["l2"]
+    same = {name: getattr(estimator, name) for name in ("tol", "warm_start", "random_state")}
+    ridges = [{"l2": l2 * ridge_factor} for l2 in table.RIDGES]
+    l2 = choosing.select(DeferralRouter("two_stage", **same), ridges, *rows).setting["l2"]
     estimator.set_params(l2=l2, warm_start=False)
     found = choosing.search_margins(estimator, *rows, start=np.ones(problem.costs.shape[1]))
     return [{**found.setting, "l2": l2}], [found.best]
 
 
 def choose_setting(method: Method, settings: list[dict[str, Any]], fitted: list[Any], problem: Problem) -> Tuned:
-    """The setting of a method, or of a base that it moves, that does best on the validation rows; fitted: a router per
-    setting, of which `decision_function` is used."""
+    """The setting that does best on the validation rows. fitted: per setting, the router or the base that is moved; of
+    them `decision_function` is used."""
     held = problem.split.validation
     costs = problem.costs[held]
     scores = {id(router): router.decision_function(problem.X[held]) for router in fitted}
@@ -174,13 +149,15 @@ def choose_setting(method: Method, settings: list[dict[str, Any]], fitted: list[
 
 def routed(keys: Sequence[str], problem: Problem, tuned: Mapping[str, Tuned]) -> dict[str, NDArray[np.int64]]:
     """Routes of the test rows by method, in the order of the keys: tuned routers and controls; (n,), or (r, n)."""
-    test = problem.split.test
-    routes = {}
+    test, routes = problem.split.test, {}
     for key in keys:
-        control = None if key in tuned else _checked(key, problem)
-        if control is not None and control.route is None:
+        if key in tuned:
+            routes[key] = tuned[key].predict(problem.X[test])
+            continue
+        control = _checked(key, problem)
+        if control.route is None:
             raise ValueError(f"{key!r} is neither tuned nor a control")
-        routes[key] = tuned[key].predict(problem.X[test]) if control is None else control.route(problem, test)
+        routes[key] = control.route(problem, test)
     return routes
 
 
@@ -191,16 +168,13 @@ def measure(costs: ArrayLike, routes: ArrayLike) -> list[dict[str, Any]]:
     """
     parts = [measured(costs, r) for r in np.atleast_2d(routes)]
     loss, shares, regret = (np.mean(found, axis=0) for found in zip(*parts, strict=True))
-    records = [{"metric": "deferral_loss", "value": float(loss)}]
-    records += [{"metric": "share", "agent": k, "value": float(v)} for k, v in enumerate(shares, 1)]
-    return records + [
-        {"metric": "regret", "agent": k, "value": float(v)} for k, v in enumerate(regret, 1) if np.isfinite(v)
-    ]
+    by_agent = [(metric, k, v) for metric, of in (("share", shares), ("regret", regret)) for k, v in enumerate(of, 1)]
+    more = [{"metric": m, "agent": k, "value": float(v)} for m, k, v in by_agent if np.isfinite(v)]
+    return [{"metric": "deferral_loss", "value": float(loss)}, *more]
 
 
 def records(costs: ArrayLike, routes: Mapping[str, NDArray], tuned: Mapping[str, Tuned]) -> list[dict[str, Any]]:
     """Rows for `results.tidy`: test measures of every routing; validation loss and chosen parameters of the tuned."""
-    costs = check_costs(costs)
     rows: list[dict[str, Any]] = []
     for key, to in routes.items():
         rows += [{"split": "test", "method": key, **record} for record in measure(costs, to)]
@@ -215,36 +189,30 @@ def records(costs: ArrayLike, routes: Mapping[str, NDArray], tuned: Mapping[str,
     return rows
 
 
+def tune_and_measure(keys: Sequence[str], problem: Problem, **fit: Any) -> tuple[dict[str, Tuned], list[dict]]:
+    """`tune` of the trained and moved methods, and the `records` of all, controls among them."""
+    tuned = tune([key for key in keys if table.find(key).route is None], problem, **fit)
+    return tuned, records(problem.costs[problem.split.test], routed(keys, problem, tuned), tuned)
+
+
 def compare(
-    keys: Sequence[str],
-    problem_of: Callable[[int], Problem],
-    seeds: Iterable[int],
-    *,
-    every: int = 1,
-    ridge_factor: float = 1.0,
-    solver: Mapping[str, Any] | None = None,
-    **constants: Any,
-) -> pd.DataFrame:
+    keys: Sequence[str], problem_of: Callable[[int], Problem], seeds: Iterable[int], *, every: int = 1,
+    ridge_factor: float = 1.0, solver: Mapping[str, Any] | None = None, **constants: Any,
+) -> pd.DataFrame:  # fmt: skip
     """Tune every method on validation rows and measure it on test rows, for one problem per seed.
 
     Args:
         keys: methods of the table: trained, moved, or controls.
         problem_of: seed → Problem. The seed should decide everything random: split, experts, training.
-        seeds: whole numbers.
-        every, ridge_factor, solver: as in `tune`; every router gets the seed as its random_state.
+        every, ridge_factor, solver: as in `fit_method`; every router gets the seed as its random_state.
         constants: entries of other tidy columns, for example notebook="06", study="quick", setting="70/20/10", n=500.
 
     Returns:
         Tidy frame. split "test": metrics deferral_loss, and share and regret by agent; split "validation":
         deferral_loss at the chosen setting, "chosen" by parameter, and "edge" where a chosen value lies on the edge.
     """
-    parts = []
+    fit, parts = {"every": every, "ridge_factor": ridge_factor}, []
     for seed in seeds:
-        problem = problem_of(seed)
-        trained = [key for key in keys if table.find(key).route is None]
-        tuned = tune(
-            trained, problem, every=every, ridge_factor=ridge_factor, solver={**(solver or {}), "random_state": seed}
-        )
-        rows = records(problem.costs[problem.split.test], routed(keys, problem, tuned), tuned)
+        _, rows = tune_and_measure(keys, problem_of(seed), **fit, solver={**(solver or {}), "random_state": seed})
         parts.append(tidy(rows, seed=seed, **constants))
     return joined(parts)

@@ -99,3 +99,65 @@ def test_any_cell_is_a_number_or_missing(found):
             assert "\n" not in str(error)
         else:
             assert values.shape == (len(found),) and not np.isinf(values).any() and 0 <= count <= len(found)
+
+
+def same(case, other):
+    np.testing.assert_allclose(case.scores, other.scores, atol=1e-9)
+    np.testing.assert_allclose(case.dollars, other.dollars, rtol=1e-6)
+    assert case.prompts == other.prompts and case.agents == other.agents and list(case.task) == list(other.task)
+
+
+FILES = {
+    "t.tsv": lambda f, p: f.to_csv(p, sep="\t", index=False),
+    "semicolons.csv": lambda f, p: f.to_csv(p, sep=";", decimal=",", index=False),
+    "points.csv": lambda f, p: f.to_csv(p, sep=";", index=False),
+    "t.csv.gz": lambda f, p: f.to_csv(p, index=False),
+    "t.jsonl": lambda f, p: f.to_json(p, orient="records", lines=True, double_precision=12),
+    "t.jsonl.gz": lambda f, p: f.to_json(p, orient="records", lines=True, double_precision=12),
+    "t.parquet": lambda f, p: f.to_parquet(p),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_of_other_kinds_give_the_same_case(name, tmp_path):
+    frame = table(split=False)
+    FILES[name](frame, tmp_path / name)
+    same(intake.read(tmp_path / name), intake.read(frame))
+
+
+@given(st.binary(max_size=200), st.sampled_from(["x.tsv", "x.jsonl", "x.csv.gz", "x.tsv.gz"]))
+def test_noise_in_any_file_is_one_line(tmp_path_factory, noise, name):
+    path = tmp_path_factory.mktemp("noise") / name
+    path.write_bytes(noise)
+    with pytest.raises(DataError) as caught:
+        intake.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def long(frame):
+    parts = [
+        pd.DataFrame({"query": frame["prompt"], "task_name": frame["task"], "model_name": f"a{k}",
+                      "performance": frame[f"score/a{k}"], "cost": frame[f"cost/a{k}"]})
+        for k in range(3)
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_one_row_per_prompt_and_model_is_turned(tmp_path):
+    frame = table(split=False)
+    case = written(long(frame), tmp_path)
+    same(case, intake.read(frame))
+    assert "one row per prompt and model" in odd(case)
+    shuffled = intake.read(long(frame).sample(frac=1.0, random_state=0))
+    assert sorted(shuffled.prompts) == sorted(case.prompts)
+    with pytest.raises(DataError, match="'a0' stand together in two rows"):
+        intake.read(pd.concat([long(frame), long(frame).iloc[:1]]))
+
+
+def test_plain_headers_get_the_names_that_are_needed():
+    frame = table().rename(columns=lambda c: c.replace("score/", "org/").replace("cost/a", "cost of a"))
+    with pytest.raises(DataError) as caught:
+        intake.read(frame)
+    said = str(caught.value)
+    assert "['org/a0', 'org/a1', 'org/a2'] hold only numbers from 0 to 1: rename them to ['score/org/a0'" in said
+    assert "score/cost" not in said and "\n" not in said

@@ -93,3 +93,30 @@ def test_prices_beyond_all_errors_end_at_one_agent():
         frame[f"cost/a{k}"] = price * np.random.default_rng(k).uniform(0.2, 3, 60)
     advice = own.advise(intake.read(frame), 10_000.0, methods=["plug_in", "mild", "dr_cpe_joint"])
     assert advice.outcome == "do not" and advice.verdict().startswith("Send everything to a0")
+
+
+@pytest.mark.parametrize("kind", ["prompts", "features"])
+def test_the_lines_in_the_card_run_as_printed(kind, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("L2D_OUT", raising=False)
+    frame = table()
+    if kind == "features":
+        frame = frame.drop(columns="prompt").assign(**{"feature/x": 0.5, "feature/y": np.arange(120.0)})
+    folder = own.write(own.advise(intake.read(frame), **PLAIN), tmp_path / 'a "quoted" folder')
+    exec((folder / "card.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0], {})
+    assert capsys.readouterr().out.strip() in ("a0", "a1", "a2")
+
+
+def test_prompts_behind_the_same_opening_stay_apart():
+    frame = table()
+    plain = own.advise(intake.read(frame), **PLAIN).worst()
+    assert not plain["prompt"].str.startswith("…").any()
+    frame["prompt"] = "Answer the question in one word, as in the examples above, please: " + frame["prompt"]
+    shown = own.advise(intake.read(frame), **PLAIN).worst()["prompt"]
+    assert shown.str[:40].nunique() == len(shown) and not shown.str.contains("examples").any()
+
+
+@pytest.mark.filterwarnings("error")
+def test_names_that_no_font_has_are_replaced_in_figures(tmp_path):
+    case = intake.read(table().rename(columns=lambda c: c.replace("a1", "模型")))
+    folder = own.write(own.advise(case, **PLAIN), tmp_path, own.price_curve(case))
+    assert (folder / "frontier.png").is_file() and "模型" in (folder / "card.md").read_text(encoding="utf-8")

@@ -1,7 +1,5 @@
 """Choosing a router by cross-validation inside the development rows, or else the best single agent.  [ours]"""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,14 +14,15 @@ from sklearn.exceptions import ConvergenceWarning
 
 from l2d_utils import choose as tuner
 from l2d_utils import methods as table
+from l2d_utils.costs import UselessAgent
 from l2d_utils.data import Split
 from l2d_utils.metrics import best_single
 from l2d_utils.own.counting import standard_error
 from l2d_utils.rules import route
 from l2d_utils.studies.compare import Problem
 
-#: Every sixth setting of a method: three each.
-EVERY = 6
+#: Every sixth setting of a method: three each. They are compared in three folds.
+EVERY, FOLDS = 6, 3
 #: Gradient tolerance of the fits.
 TOL = 1e-4
 #: Rows drawn for choosing; the chosen setting is then fitted on all. From as many rows on, features are float32.
@@ -31,7 +30,7 @@ CHOOSE_ROWS = 20_000
 #: Rows that a nearest-neighbour router keeps: more would not answer within 5 ms.
 KNN_ROWS = 5_000
 #: An agent that is below the largest cost on fewer rows than this cannot be learned.
-MIN_USEFUL = 10
+MIN_USEFUL = 12
 
 
 class Trial(NamedTuple):
@@ -75,6 +74,13 @@ def grouped_folds(group: ArrayLike, n_folds: int, random_state: int) -> NDArray[
     return fold_of[codes]
 
 
+def drawn(rows: NDArray[np.int64], random_state: int) -> NDArray[np.int64]:
+    """`CHOOSE_ROWS` of the rows in their order, or all if there are no more."""
+    if len(rows) <= CHOOSE_ROWS:
+        return rows
+    return np.sort(np.random.default_rng(random_state).choice(rows, CHOOSE_ROWS, replace=False))
+
+
 def choose(
     X: ArrayLike,
     costs: ArrayLike,
@@ -82,52 +88,37 @@ def choose(
     group: ArrayLike | None = None,
     trusted: ArrayLike | None = None,
     methods: Sequence[str] | None = None,
-    every: int = EVERY,
-    folds: int = 3,
     random_state: int = 0,
 ) -> Choice:
     """Choose a router for these (development) rows by cross-validation, or fall back to the best single agent.
 
     A router is taken if its cross-validated loss is below the best single agent's beyond noise: by a one-sided
     paired test at 5 %, divided by the number of settings tried (Bonferroni), since the best of many tries is compared.
-    Rows of one group count as one draw.
 
     Args:
         X: (n, d). costs: (n, K).
-        group: (n,) rows that must not be separated by a fold. trusted: (n,) bool, rows whose costs were all observed;
-            only they are validated on.
-        methods: by default all `candidates`. every: as in `methods.settings`.
+        group: (n,) rows that no fold may separate; those of one group count as one draw. trusted: (n,) bool, rows
+            whose costs were all observed; only they are validated on. methods: by default all `candidates`.
+
+    Raises:
+        ValueError: a method that a table of one's own cannot train.
     """
     X, costs = np.asarray(X), np.asarray(costs, dtype=np.float64)
-    n = len(X)
-    group = np.arange(n) if group is None else np.asarray(group)
-    trusted = np.ones(n, dtype=bool) if trusted is None else np.asarray(trusted)
-    rng = np.random.default_rng(random_state)
-    sample = np.arange(n) if n <= CHOOSE_ROWS else np.sort(rng.choice(n, CHOOSE_ROWS, replace=False))
-    fold = grouped_folds(group[sample], folds, random_state)
-    judged = trusted[sample]
-    held, single = costs[sample][judged], best_single(costs)
-    methods = candidates() if methods is None else methods
-    if not _learnable(costs, sample, fold):
-        methods = ()  # an agent that is never any good: there is nothing to choose between
-
-    rows = np.flatnonzero(judged)
-    problem = Problem(X[sample], costs[sample], Split(np.arange(len(sample)), rows, rows[:0]))
-    tried, best = 0, {}
-    for method, settings, scores in _scored(methods, every, problem, fold):
-        trials = [
-            _trial(method, s, x[judged], problem, single, group[sample][judged])
-            for s, x in zip(settings, scores, strict=True)
-        ]
-        best[method.key] = tuner.choose(settings, trials, lambda trial: -trial.gain).best
-        tried += len(trials)
-
-    alone = held[:, single].mean()
+    sample = drawn(np.arange(len(X)), random_state)
+    group = sample if group is None else np.asarray(group)[sample]
+    judged = np.arange(len(sample)) if trusted is None else np.flatnonzero(np.asarray(trusted)[sample])
+    fold, single = grouped_folds(group, FOLDS, random_state), best_single(costs)
+    problem = Problem(X[sample], costs[sample], Split(np.arange(len(sample)), judged, judged[:0]))
+    alone, limit, best = problem.costs[judged, single].mean(), 0.0, {}
     plug_in = table.find("plug_in").make(regressor=DummyRegressor())
     constant = plug_in.fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
-    limit = stats.norm.ppf(1 - 0.05 / max(tried, 1))
     rows = [("best_single", "", alone, 0.0, 0.0)]
-    rows += [(m, _words(t.setting), alone - t.gain, t.gain, t.gain - limit * t.error) for m, t in best.items()]
+    # an agent that is never any good leaves nothing to choose between
+    if _learnable(costs.max() - problem.costs, fold):
+        tried = list(_tried(candidates() if methods is None else methods, problem, fold, single, group[judged]))
+        limit = stats.norm.ppf(1 - 0.05 / max(sum(len(found.losses) for found in tried), 1))
+        best = {found.best.method: found.best for found in tried}
+        rows += [(m, _words(t.setting), alone - t.gain, t.gain, t.gain - limit * t.error) for m, t in best.items()]
     trials = pd.DataFrame(rows, columns=["method", "setting", "validation_loss", "gain", "gain_at_least"])
     if not best:
         return Choice("best_single", constant, constant, "best_single", constant, trials, {})
@@ -137,31 +128,30 @@ def choose(
     return Choice(*chosen, constant, leader.method, router, trials, best)
 
 
-def _learnable(costs: NDArray, sample: NDArray, fold: NDArray) -> bool:
+def _learnable(gains: NDArray, fold: NDArray) -> bool:
     """Whether every agent is below the largest cost often enough, and at all in the training part of every fold."""
-    if ((costs.max() - costs[sample] > 0).sum(axis=0) < MIN_USEFUL).any():
-        return False
-    parts = (costs[sample][fold != k] for k in np.unique(fold))
-    return all(len(part) and (part < part.max()).any(axis=0).all() for part in parts)
+    parts = [gains[fold != k] for k in np.unique(fold)]
+    often = ((gains > 0).sum(axis=0) >= MIN_USEFUL).all()
+    return bool(often) and all(len(part) and (part > part.min()).any(axis=0).all() for part in parts)
 
 
-def _scored(
-    methods: Sequence[str], every: int, problem: Problem, fold: NDArray
-) -> Iterator[tuple[table.Method, list[dict[str, Any]], list[NDArray]]]:
-    """(method, settings, cross-validated scores (n, K) of each); a moved router shares the scores of its base."""
+def _tried(
+    methods: Sequence[str], problem: Problem, fold: NDArray, single: int, group: NDArray
+) -> Iterator[tuner.Chosen]:
+    """The best trial of each method; a moved router shares the cross-validated scores of its base."""
     wanted = [_trainable(key) for key in methods]
     for base in dict.fromkeys(method.base or method.key for method in wanted):
-        settings = table.settings(table.find(base), every)
-        settings = [s for s in settings if s.get("regressor__n_neighbors", 0) <= min(KNN_ROWS, len(fold)) // 3]
-        scores = []
-        for setting in list(settings):
-            try:
-                scores.append(cross_validated(base, setting, problem.X, problem.costs, fold))
-            except ValueError:  # costs so far apart that its weights vanish: it cannot be had at this price
-                settings.remove(setting)
+        tried = []
+        for setting in table.settings(table.find(base), EVERY):
+            if setting.get("regressor__n_neighbors", 0) <= min(KNN_ROWS, len(fold)) // 3:
+                try:
+                    tried.append((setting, cross_validated(base, setting, problem.X, problem.costs, fold)))
+                except UselessAgent:  # costs so far apart that its weights vanish: it cannot be had at this price
+                    continue
         for method in wanted:
-            if settings and base in (method.key, method.base):
-                yield method, settings, scores
+            if tried and base in (method.key, method.base):
+                trials = [_trial(method, setting, scores, problem, single, group) for setting, scores in tried]
+                yield tuner.choose([trial.setting for trial in trials], trials, lambda trial: -trial.gain)
 
 
 def _trainable(key: str) -> table.Method:
@@ -176,7 +166,8 @@ def _trainable(key: str) -> table.Method:
 def _trial(
     method: table.Method, setting: dict[str, Any], scores: NDArray, problem: Problem, single: int, group: NDArray
 ) -> Trial:
-    held = problem.costs[problem.split.validation]
+    judged = problem.split.validation
+    held, scores = problem.costs[judged], scores[judged]
     alone = held[:, single]
     moved = method.offsets(scores, held, problem) if method.offsets else None
     offsets = np.zeros(held.shape[1]) if moved is None else moved.offsets
@@ -190,25 +181,25 @@ def cross_validated(method: str, setting: Mapping[str, Any], X: NDArray, costs: 
     """Scores (n, K) of a trained method, each from a fit that never saw the row's fold."""
     scores = np.empty(costs.shape)
     for k in np.unique(fold):
-        train = np.flatnonzero(fold != k)
-        fitted = fit(method, setting, X[train], costs[train], np.arange(len(train)))
-        scores[fold == k] = fitted.decision_function(X[fold == k])
+        inside = fold == k
+        scores[inside] = fit(method, setting, X[~inside], costs[~inside]).decision_function(X[inside])
     return scores
 
 
-def fitted_router(trial: Trial, X: NDArray, costs: NDArray, sample: NDArray) -> BaseEstimator:
+def fitted_router(trial: Trial, X: NDArray, costs: NDArray, sample: NDArray | slice = slice(None)) -> BaseEstimator:
     """The router of a trial, fitted on all rows and moved by its offsets."""
-    return fit(table.find(trial.method).base or trial.method, trial.setting, X, costs, sample).with_offsets(
-        trial.offsets
-    )
+    base = table.find(trial.method).base or trial.method
+    return fit(base, trial.setting, X, costs, sample).with_offsets(trial.offsets)
 
 
-def fit(method: str, setting: Mapping[str, Any], X: NDArray, costs: NDArray, sample: NDArray) -> BaseEstimator:
+def fit(
+    method: str, setting: Mapping[str, Any], X: NDArray, costs: NDArray, sample: NDArray | slice = slice(None)
+) -> BaseEstimator:
     """A trained method with a setting; one that keeps its training rows gets the first `KNN_ROWS` of the sample."""
     estimator = clone(table.find(method).make())
     solver = {"tol": TOL} if "tol" in estimator.get_params() else {}
     if "regressor__n_neighbors" in setting:
-        X, costs = X[sample[:KNN_ROWS]], costs[sample[:KNN_ROWS]]
+        X, costs = X[sample][:KNN_ROWS], costs[sample][:KNN_ROWS]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # validation judges what came out
         return estimator.set_params(**solver, **setting).fit(X, costs)

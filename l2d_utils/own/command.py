@@ -1,7 +1,5 @@
 """The one command: a table in, a folder with router, card and tables out."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Iterable
@@ -18,20 +16,13 @@ from l2d_utils.own.report import write
 MOST_FOLDS = 20
 
 
-def _price_weight(value: str) -> float:
-    number = float(value)
-    if not np.isfinite(number) or number < 0:
-        raise argparse.ArgumentTypeError(f"a number ≥ 0 is needed; found {value}")
-    return number
-
-
 def main(arguments: Iterable[str] | None = None) -> int:
     """The command line; 0, or after one line on stderr 2, or 130 where it was interrupted."""
     parser = argparse.ArgumentParser(
         prog="python -m l2d_utils.own", description="a routing table in, a tested router and its report out"
     )
     parser.add_argument("table", help="routing table (.csv, .tsv, .jsonl, .parquet) or a name such as paretobandit")
-    parser.add_argument("--price-weight", type=_price_weight, default=0.0, help="errors per dollar unit, >= 0")
+    parser.add_argument("--price-weight", type=float, default=0.0, help="errors per dollar unit, >= 0")
     parser.add_argument("--out", default="own", help="folder for router, card and tables (L2D_OUT, if set, wins)")
     parser.add_argument("--folds", type=int, default=5, help="outer folds if the table brings no hold-out")
     options = parser.parse_args(None if arguments is None else list(arguments))
@@ -46,6 +37,8 @@ def main(arguments: Iterable[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if not 0 <= options.price_weight < np.inf:
+        raise ValueError(f"--price-weight must be a finite number ≥ 0; found {options.price_weight:g}")
     if not 2 <= options.folds <= MOST_FOLDS:
         raise ValueError(f"--folds must lie between 2 and {MOST_FOLDS}; found {options.folds}")
     case = intake.read(options.table)

@@ -1,7 +1,5 @@
 """Means over rows whose noise is counted by prompts: a prompt that stands in ten rows is one piece of evidence."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats

@@ -1,7 +1,5 @@
 """The router that is taken home: saved without pickle, loaded in a line, asked with a prompt."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,24 +39,17 @@ class AgentRouter:
         """
         if self.embeds:
             one = isinstance(prompts, str)
-            cells = [prompts] if one else _texts(prompts)
+            listed = isinstance(prompts, Iterable) and not isinstance(prompts, (str, bytes, Mapping))
+            cells = list(prompts) if listed else [prompts]
+            for row, cell in enumerate(cells):
+                if not isinstance(cell, str):
+                    raise TypeError(f"prompts must be a text or a list of texts; row {row} is no text: {cell!r}")
             X = text.embed([cell.encode("utf-8", "replace").decode() for cell in cells])  # as in training
         else:
             X = np.asarray(prompts, dtype=np.float64)
-            one = X.ndim == 1
-            X = np.atleast_2d(X)
+            one, X = X.ndim == 1, np.atleast_2d(X)
         names = [self.agents[k] for k in self.router.predict(X)] if len(X) else []
         return names[0] if one else names
-
-
-def _texts(prompts: object) -> list[str]:
-    if not isinstance(prompts, Iterable) or isinstance(prompts, (bytes, Mapping)):
-        raise TypeError(f"prompts must be a text or a list of texts; found {prompts!r}")
-    cells = list(prompts)
-    for row, cell in enumerate(cells):
-        if not isinstance(cell, str):
-            raise TypeError(f"prompts: row {row} is no text: {cell!r}")
-    return cells
 
 
 def save(router: AgentRouter, folder: str | Path) -> None:
@@ -82,9 +73,9 @@ def load(folder: str | Path) -> AgentRouter:
         agents, embedding = tuple(map(str, found["agents"])), found["embedding"]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from None
-    if embedding is not None and embedding != {"name": EMBEDDING, "sha256": text.CHECKSUMS}:
+    if embedding not in (None, {"name": EMBEDDING, "sha256": text.CHECKSUMS}):
         raise ValueError(f"{path}: the router was trained on the embedding {embedding}; here it is {EMBEDDING}")
-    router = saving.load(Path(folder) / "router.npz")
+    router = saving.load(path.with_name("router.npz"))
     if len(agents) != router.n_agents_:
         raise ValueError(f"{path} names {len(agents)} agents, and the router knows {router.n_agents_}")
     return AgentRouter(router, agents, embedding is not None)

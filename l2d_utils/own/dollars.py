@@ -1,7 +1,5 @@
 """What accuracy costs: one router at every price, without retraining, and its saving at equal accuracy.  [ours]"""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +12,7 @@ from l2d_utils.costs import default_dollar_unit
 from l2d_utils.data import DataError
 from l2d_utils.metrics import Interval
 from l2d_utils.own.advice import features, held_out
-from l2d_utils.own.choosing import CHOOSE_ROWS, EVERY, cross_validated, fit, grouped_folds
+from l2d_utils.own.choosing import EVERY, FOLDS, cross_validated, drawn, fit, grouped_folds
 from l2d_utils.own.counting import by_prompt
 from l2d_utils.own.intake import Case, filled
 
@@ -39,71 +37,55 @@ class PriceCurve(NamedTuple):
     lead: Interval
 
 
-class _Part(NamedTuple):
-    """One set of held-out rows, all frames as in `bought`: every point of the ladder, the point taken, and the agent
-    that was the most accurate one on the development rows."""
-
-    points: pd.DataFrame
-    taken: pd.DataFrame
-    single: pd.DataFrame
-    agent: int
-
-
-def price_curve(
-    case: Case, *, X: NDArray | None = None, folds: int = 5, inner: int = 3, random_state: int = 0
-) -> PriceCurve:
+def price_curve(case: Case, *, X: NDArray | None = None, folds: int = 5) -> PriceCurve:
     """One plug-in router at every price weight of `LADDER`, without retraining, and its saving at equal accuracy.
 
     The router estimates E[error_k|x] and E[dollars_k|x] apart; the price weight w then only adds them up:
-    argmin_k error_k + w·dollars_k/unit. Up to `CHOOSE_ROWS` development rows are used. Folds as in `advise`.  [ours]
+    argmin_k error_k + w·dollars_k/unit. Up to `CHOOSE_ROWS` development rows are used. X, folds as in `advise`.
 
     Raises:
         DataError: a table without costs.
     """
     if case.dollars is None:
         raise DataError(f"{case.name}: no columns cost/<agent>, so there are no dollars to save")
-    X = features(case) if X is None else X
-    splits = held_out(case, folds, random_state)[0]
-    parts = [_part(case, X, dev, test, inner, random_state) for dev, test in splits]
-    tested = np.concatenate([test for _, test in splits])
-    alone = {"accuracy": case.scores[tested].mean(axis=0), "dollars": 1000 * case.dollars[tested].mean(axis=0)}
-    points, got, had = (pd.concat([getattr(p, name) for p in parts]) for name in ("points", "taken", "single"))
+    X, splits = features(case) if X is None else X, held_out(case, folds)[0]
+    routes = pd.concat([_routes(case, X, drawn(dev, 0), test) for dev, test in splits])
+    rows = np.concatenate([test for _, test in splits])
+    bills = {name: bought(case.scores, case.dollars, rows, to) for name, to in routes.items()}
+    alone = [bought(case.scores, case.dollars, rows, k).mean() for k in range(len(case.agents))]
+    got, had = bills["taken"], bills["single"]
     return PriceCurve(
-        points.groupby("price_weight", as_index=False).mean(),
-        pd.DataFrame({"agent": case.agents, **alone}),
-        case.agents[int(np.bincount([p.agent for p in parts]).argmax())],
-        by_prompt(had["dollars"].to_numpy() - got["dollars"].to_numpy(), case.group[tested]),
-        float(1.0 - got["dollars"].to_numpy().sum() / had["dollars"].to_numpy().sum()),
-        by_prompt(got["accuracy"].to_numpy() - had["accuracy"].to_numpy(), case.group[tested]),
+        pd.DataFrame([{"price_weight": weight, **bills[weight].mean()} for weight in LADDER]),
+        pd.DataFrame([{"agent": agent, **point} for agent, point in zip(case.agents, alone, strict=True)]),
+        case.agents[int(np.bincount(routes["single"]).argmax())],
+        by_prompt(had["dollars"] - got["dollars"], case.group[rows]),
+        float(1.0 - got["dollars"].sum() / had["dollars"].sum()),
+        by_prompt(got["accuracy"] - had["accuracy"], case.group[rows]),
     )
 
 
-def _part(case: Case, X: NDArray, dev: NDArray, test: NDArray, inner: int, random_state: int) -> _Part:
-    if len(dev) > CHOOSE_ROWS:
-        dev = np.sort(np.random.default_rng(random_state).choice(dev, CHOOSE_ROWS, replace=False))
+def _routes(case: Case, X: NDArray, dev: NDArray, test: NDArray) -> pd.DataFrame:
+    """Agents that the held-out rows are sent to: a column for every weight of the ladder, one for the weight "taken" on
+    the development rows, and one for the agent that was the most accurate "single" one there."""
     scores, n_agents = filled(case.scores, dev), len(case.agents)
     targets = np.hstack([1.0 - scores[dev], case.dollars[dev] / default_dollar_unit(case.dollars[dev])])
-    fold = grouped_folds(case.group[dev], inner, random_state)
+    fold = grouped_folds(case.group[dev], FOLDS, 0)
     settings = methods.settings(methods.find("plug_in"), EVERY)
     guesses = [cross_validated("plug_in", setting, X[dev], targets, fold) for setting in settings]
     found = tuner.choose(settings, guesses, lambda guess: ((guess + targets)[:, :n_agents] ** 2).mean())
-    outside = fit("plug_in", found.setting, X[dev], targets, dev).decision_function(X[test])
+    outside = fit("plug_in", found.setting, X[dev], targets).decision_function(X[test])
 
-    def priced(guess: NDArray, weight: float) -> NDArray[np.int64]:
-        return (guess[:, :n_agents] + weight * guess[:, n_agents:]).argmax(axis=1)
+    def priced(guess: NDArray) -> pd.DataFrame:
+        routes = {w: (guess[:, :n_agents] + w * guess[:, n_agents:]).argmax(axis=1) for w in LADDER}
+        return pd.DataFrame({"single": int(scores[dev].mean(axis=0).argmax()), **routes})
 
-    best = int(scores[dev].mean(axis=0).argmax())
-    routes = [np.full(len(test), best), *(priced(outside, weight) for weight in LADDER)]
-    points = [bought(case.scores, case.dollars, test, to) for to in routes]
-    inside = [np.full(len(dev), best), *(priced(found.best, weight) for weight in LADDER)]
-    known = [bought(scores, case.dollars, dev, to) for to in inside]
-    behind = [known[0]["accuracy"] - point["accuracy"] for point in known]
-    enough = [i for i, d in enumerate(behind) if d.mean() <= d.std(ddof=0) / np.sqrt(len(d))]
-    taken = points[min(enough, key=lambda i: known[i]["dollars"].mean())]
-    ladder = [point.assign(price_weight=weight) for weight, point in zip(LADDER, points[1:], strict=True)]
-    return _Part(pd.concat(ladder), taken, points[0], best)
+    known = {name: bought(scores, case.dollars, dev, to) for name, to in priced(found.best).items()}
+    behind = {name: known["single"]["accuracy"] - bill["accuracy"] for name, bill in known.items()}
+    enough = [name for name, d in behind.items() if d.mean() <= d.std(ddof=0) / np.sqrt(len(d))]
+    routes = priced(outside)
+    return routes.assign(taken=routes[min(enough, key=lambda name: known[name]["dollars"].mean())])
 
 
-def bought(scores: NDArray, dollars: NDArray, rows: NDArray, routes: NDArray) -> pd.DataFrame:
+def bought(scores: NDArray, dollars: NDArray, rows: NDArray, routes: NDArray | int) -> pd.DataFrame:
     """Per row: `accuracy`, the score of the agent asked, and its `dollars` times 1,000."""
     return pd.DataFrame({"accuracy": scores[rows, routes], "dollars": 1000 * dollars[rows, routes]})

@@ -1,9 +1,6 @@
 """The files people have: separators, gzip, JSON lines, one row per prompt and model. Every reading is a data frame."""
 
-from __future__ import annotations
-
 import gzip
-import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -37,39 +34,14 @@ def read_file(path: Path) -> pd.DataFrame:
             return pd.read_json(path, lines=True, dtype=False)
         if ending(path) == ".parquet":
             return read_table(path, EMPTY)
-        separator = _separator(path)
-        return read_table(path, EMPTY) if separator == "," and path.suffix == ".csv" else _csv(path, separator)
+        with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
+            header = file.readline(1_000_000)
+        separator = max(",;\t", key=lambda mark: header.count(mark.encode()))
+        return read_table(path, EMPTY, sep=separator, decimal="," if separator == ";" else ".")
     except DataError as error:
         raise DataError(" ".join(str(error).split())) from None
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        NotImplementedError,
-        EOFError,
-        pd.errors.ParserWarning,
-    ) as error:
+    except (OSError, ValueError, TypeError, OverflowError, NotImplementedError, EOFError) as error:
         raise DataError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from None
-
-
-def _separator(path: Path) -> str:
-    with gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb") as file:
-        header = file.readline(1_000_000)
-    counts = {mark: header.count(mark.encode()) for mark in (",", ";", "\t")}
-    return max(counts, key=lambda mark: counts[mark])
-
-
-def _csv(path: Path, separator: str) -> pd.DataFrame:
-    text = {column: str for column in ("prompt", "task", "split")}
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-        frame = pd.read_csv(
-            path, sep=separator, decimal="," if separator == ";" else ".", dtype=text, keep_default_na=False,
-            low_memory=False, index_col=False,
-        )  # fmt: skip
-    numeric = [c for c in frame.columns if str(c).startswith(("score/", "cost/"))]
-    return frame.assign(**{c: frame[c].mask(frame[c].isin(EMPTY)) for c in numeric if frame[c].dtype == object})
 
 
 def one_row_per_prompt(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, str]:
@@ -80,23 +52,17 @@ def one_row_per_prompt(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, st
         DataError: a prompt and a model that stand together in two rows.
     """
     known = {str(c).strip().casefold(): c for c in frame.columns}
-    of = {kind: next((known[n] for n in names if n in known), None) for kind, names in _LONG.items()}
-    if any(n.startswith(("score/", "label/")) for n in known) or None in (of["prompt"], of["model"], of["score"]):
+    of = {kind: known[n] for kind, names in _LONG.items() for n in reversed(names) if n in known}
+    if any(n.startswith(("score/", "label/")) for n in known) or not {"prompt", "model", "score"} <= of.keys():
         return frame, ""
-    keys = frame[[of["prompt"], of["model"]]].astype(str)
+    keys = frame[[of["prompt"], of["model"]]].astype(str).set_axis(["prompt", "model"], axis=1)
     if (twice := keys.duplicated()).any():
         prompt, model = keys[twice].iloc[0]
         raise DataError(f"{name}: the prompt {prompt[:60]!r} and {model!r} stand together in two rows; give it one")
-    wide = frame.groupby(keys[of["prompt"]], sort=False).first()
-    table = {"prompt": wide.index.to_numpy()}
-    if of["task"] is not None:
-        table["task"] = wide[of["task"]].to_numpy()
-    for kind in ("score", "cost"):
-        if of[kind] is not None:
-            cells = pd.Series(frame[of[kind]].to_numpy(), index=pd.MultiIndex.from_frame(keys)).unstack()
-            agents = keys[of["model"]].unique()
-            table |= {f"{kind}/{agent}": cells[agent].reindex(wide.index).to_numpy() for agent in agents}
-    used = ", ".join(
-        repr(str(of[kind])) for kind in ("prompt", "model", "score", "cost", "task") if of[kind] is not None
-    )
+    wide = frame.groupby(keys["prompt"], sort=False).first()
+    table = {"prompt": wide.index} | ({"task": wide[of["task"]].to_numpy()} if "task" in of else {})
+    for kind in [kind for kind in ("score", "cost") if kind in of]:
+        cells = keys.assign(cell=frame[of[kind]]).pivot(index="prompt", columns="model", values="cell")
+        table |= {f"{kind}/{a}": cells[a].reindex(wide.index).to_numpy() for a in keys["model"].unique()}
+    used = ", ".join(repr(str(column)) for column in of.values())
     return pd.DataFrame(table), f"one row per prompt and model (columns {used})"

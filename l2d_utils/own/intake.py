@@ -5,12 +5,10 @@ Three kinds of input become one `Case`: a routing table (.csv, .parquet, a data 
 cannot be repaired raises one `data.DataError` of one line.
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
@@ -60,13 +58,7 @@ class Case:
     def report(self) -> pd.DataFrame:
         """The oddities as a table; one row says so if there are none."""
         rows = self.oddities or (Oddity("nothing odd was found", 0, "nothing"),)
-        return pd.DataFrame(rows).rename(
-            columns={"found": "what was found", "count": "how many", "done": "what was done"}
-        )
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# the three ways in
+        return pd.DataFrame(rows).set_axis(["what was found", "how many", "what was done"], axis=1)
 
 
 def read(table: str | Path | pd.DataFrame) -> Case:
@@ -96,42 +88,31 @@ def read(table: str | Path | pd.DataFrame) -> Case:
 
 def as_frame(table: RoutingTable) -> pd.DataFrame:
     """A loaded table with the columns that `read` takes."""
-    columns: dict[str, Any] = {"prompt": table.prompts, "task": table.task, "split": table.split}
+    columns = {"prompt": table.prompts, "task": table.task, "split": table.split}
     for prefix, values in (("score", table.scores), ("cost", table.dollars)):
         if values is not None:
-            columns |= {f"{prefix}/{agent}": values[:, k] for k, agent in enumerate(table.agents)}
+            columns |= {f"{prefix}/{agent}": column for agent, column in zip(table.agents, values.T, strict=True)}
     return pd.DataFrame({name: values for name, values in columns.items() if values is not None})
 
 
 def from_arrays(
-    features: ArrayLike,
-    costs: ArrayLike,
-    *,
-    agents: Sequence[str] | None = None,
-    task: Sequence[str] | None = None,
-    test: ArrayLike | None = None,
-    name: str = "arrays",
+    features: ArrayLike, costs: ArrayLike, *, agents: Sequence[str] | None = None, name: str = "arrays", **columns
 ) -> Case:
-    """Features (n, d) and costs (n, K) in errors, in [0, 1], NaN where unknown; test (n,) marks held-out rows.
+    """Features (n, d) and costs (n, K) in errors, in [0, 1], NaN where unknown; columns: task and split (n,), as in
+    `read`.
 
     Raises:
         ValueError: features that are not finite numbers, shapes that differ. DataError: as `read`.
     """
-    features, costs = check_matrix("features", features), np.asarray(costs)
-    if costs.ndim != 2:
-        raise ValueError(f"costs must have shape (n, K); found shape {costs.shape}")
-    costs = np.column_stack([pd.to_numeric(pd.Series(c), errors="coerce") for c in costs.T]).astype(np.float64)
+    features = check_matrix("features", features)
+    costs = pd.DataFrame(np.asarray(costs)).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
     outside = costs[(costs < 0) | (costs > 1)]
     if len(outside):
         raise ValueError(f"costs must lie in [0, 1] or be NaN; found {outside[0]}: divide by the largest possible cost")
-    more = {key: np.asarray(value) for key, value in (("task", task), ("test", test)) if value is not None}
-    check_same_rows(features=features, costs=costs, **more)
-    agents = [f"agent {k}" for k in range(1, costs.shape[1] + 1)] if agents is None else [str(a) for a in agents]
-    if len(agents) != costs.shape[1]:
-        raise ValueError(f"agents must name {costs.shape[1]} columns of costs; found {len(agents)} names")
-    frame = pd.DataFrame(1 - costs, columns=[f"score/{agent}" for agent in agents]).assign(**more)
-    if test is not None:
-        frame["split"] = np.where(frame.pop("test").astype(bool), "test", "train")
+    columns = {key: np.asarray(value) for key, value in columns.items() if value is not None}
+    check_same_rows(features=features, costs=costs, **columns)
+    agents = [f"agent {k}" for k in range(1, costs.shape[1] + 1)] if agents is None else agents
+    frame = pd.DataFrame(1 - costs, columns=[f"score/{agent}" for agent in agents]).assign(**columns)
     return _case(frame, name, f"{len(features):,} rows of features and costs", features=features)
 
 
@@ -141,14 +122,9 @@ def from_labels(features: ArrayLike, labels: ArrayLike, truth: ArrayLike, **more
     An annotator's cost is 1 where the label differs from the truth.
     """
     labels, truth = pd.DataFrame(np.asarray(labels, dtype=object)), pd.Series(np.asarray(truth, dtype=object))
-    if len(labels) != len(truth):
-        raise ValueError(f"labels and truth must have the same number of rows; found {len(labels)} and {len(truth)}")
+    check_same_rows(labels=labels, truth=truth)
     wrong = labels.ne(truth, axis=0).astype(float).mask(labels.isna())
     return from_arrays(features, wrong.to_numpy(), **more)
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# checks and repairs
 
 
 class _Table:
@@ -185,62 +161,64 @@ class _Table:
             if "truth" not in self.frame:
                 self.refuse(f"columns {['label/' + a for a in labels[:3]]} are labels, and a column 'truth' is needed")
             truth = self.truth()
-            classes = frozenset(truth.dropna())
-            given = {a: cells.labels(self.frame[f"label/{a}"], classes) for a in labels}
+            given = {a: cells.labels(self.frame[f"label/{a}"], set(truth.dropna())) for a in labels}
             right = {f"score/{a}": v.eq(truth).astype(float).mask(v.isna() | truth.isna()) for a, v in given.items()}
             self.frame = pd.concat([self.frame, pd.DataFrame(right)], axis=1)
-        agents, found = self.named("score/"), list(self.frame.columns)[:8]
+        agents = self.named("score/")
         if len(agents) < 2 or "" in agents:
             plain = [c for c in self.frame.columns if self.looks_like_scores(c)]
             hint = f"; {plain} hold only numbers from 0 to 1: rename them to {['score/' + c for c in plain]}"
             self.refuse(
                 "at least two columns 'score/<agent>' are needed (or 'truth' and two 'label/<agent>'); "
-                f"found {found}{hint if len(plain) > 1 else ''}"
+                f"found {list(self.frame.columns)[:8]}{hint if len(plain) > 1 else ''}"
             )
         return agents
 
     def looks_like_scores(self, column: str) -> bool:
-        if column.startswith(("cost/", "feature/")) or "cost" in column.casefold() or "price" in column.casefold():
-            return False
         values = cells.numbers(self.frame[column])
-        return bool(np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all())
+        known = column.startswith("feature/") or "cost" in column.casefold() or "price" in column.casefold()
+        return not known and bool(((values >= 0) & (values <= 1)).all())
 
     def truth(self) -> pd.Series:
         """The true labels; a word such as "None" is a class, if it is written out there."""
         found = self.frame["truth"].astype(object).map(lambda cell: cell.strip() if isinstance(cell, str) else "")
-        written = [word for word in cells.EMPTY if word.casefold() not in ("", "nan") and (found == word).any()]
-        for word in written:
+        written = {word for word in found.unique() if word in cells.EMPTY and word.casefold() not in ("", "nan")}
+        for word in sorted(written):
             done = "taken as a class; leave the cell empty where the truth is not known"
             self.note(f"cells {word!r} in 'truth'", (found == word).sum(), done)
-        return cells.labels(self.frame["truth"], frozenset(written))
+        return cells.labels(self.frame["truth"], written)
 
     def features(self) -> NDArray[np.float64] | None:
         if not (columns := [f"feature/{name}" for name in self.named("feature/")]):
             return None
         values = np.column_stack([cells.numbers(self.frame[c]) for c in columns])
-        if np.isnan(values).any():
-            row, column = np.argwhere(np.isnan(values))[0]
+        for row, column in np.argwhere(np.isnan(values))[:1]:
             self.refuse(f"column {columns[column]!r}, row {row}: a finite number is expected")
         return values
 
+    def numbers(self, column: str, what: str, read: Callable, done: str) -> tuple[NDArray[np.float64], list[str]]:
+        """The column's numbers, and its cells that hold something else; those that `read` understood are noted."""
+        try:
+            values, example, count = read(self.frame[column])
+        except ValueError as error:
+            self.refuse(f"column {column!r}: {error}")
+        self.note(f"{what} such as {example!r}", count, done)
+        return values, cells.words(self.frame[column], values)
+
     def score(self, agent: str) -> NDArray[np.float64]:
-        column = self.frame[f"score/{agent}"]
-        values, example, count = cells.scores(column)
-        self.note(f"cells of 'score/{agent}' such as {example!r}", count, "read as scores")
-        if words := cells.words(column[np.isnan(values)], values[np.isnan(values)]):
-            self.unread.append(f"{words[0]!r} in 'score/{agent}'")
-        self.note(f"cells of 'score/{agent}' that are no finite number", len(words), "taken as missing")
-        rounding = ((values < 0) & (values >= -1e-6)) | ((values > 1) & (values <= 1 + 1e-6))
-        np.clip(values, 0, 1, out=values, where=rounding)
-        outside = (values < 0) | (values > 1)
-        if outside.sum() > MOST_WRONG * max(1, np.isfinite(values).sum()):
+        column = f"score/{agent}"
+        values, unread = self.numbers(column, f"cells of {column!r}", cells.scores, "read as scores")
+        self.unread += [f"{word!r} in {column!r}" for word in unread[:1]]
+        self.note(f"cells of {column!r} that are no finite number", len(unread), "taken as missing")
+        inside = values.clip(0, 1)
+        outside = np.abs(values - inside) > 1e-6  # less is rounding
+        if outside.sum() > MOST_WRONG * np.isfinite(values).sum():
             self.refuse(
-                f"column 'score/{agent}' runs from {np.nanmin(values):g} to {np.nanmax(values):g}, and {outside.sum()} "
+                f"column {column!r} runs from {np.nanmin(values):g} to {np.nanmax(values):g}, and {outside.sum()} "
                 "scores lie outside [0, 1]: divide by the largest possible score, or turn losses round"
             )
         self.note(f"scores of {agent!r} outside [0, 1]", outside.sum(), "taken as missing")
-        values[outside] = np.nan
-        return values
+        return np.where(outside, np.nan, inside)
 
     def dollars(self, agents: list[str]) -> NDArray[np.float64] | None:
         priced = self.named("cost/")
@@ -251,56 +229,43 @@ class _Table:
         if unpriced := [a for a in agents if a not in priced]:
             self.refuse(f"{unpriced[0]!r} has scores but no costs, unlike others; give cost/<agent> for all or none")
         dollars = np.column_stack([self.price(agent) for agent in agents])
-        if not dollars.any():
-            self.note("every cost is 0", len(agents), "costs ignored")
-            return None
-        return dollars
+        self.note("every cost is 0", 0 if dollars.any() else len(agents), "costs ignored")
+        return dollars if dollars.any() else None
 
     def price(self, agent: str) -> NDArray[np.float64]:
-        column = self.frame[f"cost/{agent}"]
-        try:
-            values, example, count = cells.prices(column)
-        except ValueError as error:
-            self.refuse(f"column 'cost/{agent}': {error}")
-        self.note(f"prices of {agent!r} such as {example!r}", count, "read as numbers")
-        words = cells.words(column[np.isnan(values)], values[np.isnan(values)])
-        if len(words) > MOST_WRONG * len(values):
-            self.refuse(f"column 'cost/{agent}' holds {len(words)} cells that are no price, such as {words[0]!r}")
-        negative = values < 0
-        if negative.sum() > MOST_WRONG * len(values):
-            self.refuse(f"column 'cost/{agent}' holds {negative.sum()} negative prices, down to {values.min():g}")
-        values[negative] = np.nan
-        absent = np.isnan(values)
+        column = f"cost/{agent}"
+        values, unread = self.numbers(column, f"prices of {agent!r}", cells.prices, "read as numbers")
+        negative, absent = (values < 0).sum(), ~(values >= 0)
+        if len(unread) > MOST_WRONG * len(values):
+            self.refuse(f"column {column!r} holds {len(unread)} cells that are no price, such as {unread[0]!r}")
+        if negative > MOST_WRONG * len(values):
+            self.refuse(f"column {column!r} holds {negative} negative prices, down to {np.nanmin(values):g}")
         if absent.all():
-            self.refuse(f"column 'cost/{agent}' holds no price at all")
+            self.refuse(f"column {column!r} holds no price at all")
         self.note(f"missing or negative costs of {agent!r}", absent.sum(), "filled with the agent's mean cost")
-        values[absent] = np.nanmean(values)
-        return values
+        return np.where(absent, values[~absent].mean(), values)
 
     def prompts(self, optional: bool) -> tuple[list[str], NDArray[np.bool_]]:
         """(prompts, which rows have one); with features at hand a missing prompt costs nothing."""
         everywhere = np.ones(len(self.frame), dtype=bool)
+        if "prompt" not in self.frame and optional:
+            return [""] * len(everywhere), everywhere
         if "prompt" not in self.frame:
-            if not optional:
-                found = list(self.frame.columns)[:8]
-                self.refuse(f"a column 'prompt' (or 'feature/<name>' columns) is needed; found {found}")
-            return [""] * len(self.frame), everywhere
+            found = list(self.frame.columns)[:8]
+            self.refuse(f"a column 'prompt' (or 'feature/<name>' columns) is needed; found {found}")
         given = self.frame["prompt"].to_numpy(dtype=object)
-        prompts = [c if isinstance(c, str) else cells.as_text(c) for c in given]
+        prompts = [cells.as_text(c) for c in given]
+        whole = [p if p.isascii() else p.encode("utf-8", "replace").decode() for p in prompts]
         turned = sum(not isinstance(c, str) and p != "" for c, p in zip(given, prompts, strict=True))
         self.note("prompts that are no text", turned, "turned into text")
-        whole = [p if p.isascii() else p.encode("utf-8", "replace").decode() for p in prompts]
         broken = sum(a != b for a, b in zip(prompts, whole, strict=True))
         self.note("prompts with broken characters", broken, "those characters became '?'")
-        if optional:
-            return whole, everywhere
-        there = np.fromiter((bool(p) and not p.isspace() for p in whole), dtype=bool, count=len(whole))
+        there = everywhere if optional else np.array([p != "" and not p.isspace() for p in whole])
         self.note("rows without a prompt", (~there).sum(), "rows left out")
         return whole, there
 
     def texts(self, column: str, empty: str, rows: NDArray | slice = slice(None)) -> NDArray:
-        given = self.frame[column].to_numpy(dtype=object)[rows]
-        values = np.array([c.strip() if isinstance(c, str) else cells.as_text(c) for c in given])
+        values = np.array([cells.as_text(c).strip() for c in self.frame[column].to_numpy(dtype=object)[rows]])
         self.note(f"rows without a {column}", (values == "").sum(), f"named {empty!r}")
         return np.where(values == "", empty, values) if (values == "").any() else values
 
@@ -308,21 +273,21 @@ class _Table:
         if "task" not in self.frame:
             return None
         task = self.texts("task", "(no task)", keep)
-        if (different := len(set(task.tolist()))) > max(2, len(task) // 4):
-            self.note("tasks are nearly all different", different, "column 'task' ignored")
-            return None
-        return task
+        different = len(set(task.tolist()))
+        odd = different > max(2, len(task) // 4)
+        self.note("tasks are nearly all different", odd * different, "column 'task' ignored")
+        return None if odd else task
 
     def held_out(self) -> NDArray[np.bool_] | None:
         if "split" not in self.frame:
             return None
         split = pd.Series(self.texts("split", "train")).str.lower()
         test = split.isin(HELD_OUT).to_numpy()
-        if not test.any() or test.all():
-            found = ", ".join(repr(s) for s in split.unique()[:4])
-            self.note(f"the split ({found}) does not hold out a part as 'test'", len(split), "split ignored")
-            return None
-        return test
+        if test.any() and not test.all():
+            return test
+        found = ", ".join(repr(s) for s in split.unique()[:4])
+        self.note(f"the split ({found}) does not hold out a part as 'test'", len(split), "split ignored")
+        return None
 
     def without_leaks(self, keep: NDArray, test: NDArray | None, group: NDArray) -> NDArray[np.bool_]:
         """`keep` without the rows outside the test part whose prompt also stands inside it."""
@@ -330,7 +295,7 @@ class _Table:
             leaked = keep & ~test & np.isin(group, group[keep & test])
             self.note("prompts of the test part that also stand outside it", leaked.sum(), "left out there")
             keep = keep & ~leaked
-        repeats = keep.sum() - _distinct(group[keep])
+        repeats = keep.sum() - len(pd.unique(group[keep]))
         self.note("repeated prompts", repeats, "kept; equal prompts never fall into two folds")
         return keep
 
@@ -345,30 +310,27 @@ def _case(frame: pd.DataFrame, name: str, source: str, sha256: str = "", feature
 
     # agents that hardly any row knows, then rows that nobody can use
     seen = np.isfinite(scores).mean(axis=0)
-    for agent, share in zip(agents, seen, strict=True):
-        if share < 1 - MOST_MISSING:
-            table.note(f"agent {agent!r} has a usable score on {share:.0%} of the rows", 1, "agent left out")
     known = np.flatnonzero(seen >= 1 - MOST_MISSING)
+    for agent, share in zip(agents, seen, strict=True):
+        rare = share < 1 - MOST_MISSING
+        table.note(f"agent {agent!r} has a usable score on {share:.0%} of the rows", rare, "agent left out")
     if len(known) < 2:
         unread = f"; {' and '.join(table.unread[:2])} cannot be read as a score" if table.unread else ""
         table.refuse(f"fewer than two agents have a usable score on at least half of the rows{unread}")
-    agents, scores = tuple(agents[k] for k in known), scores[:, known]
-    dollars = None if dollars is None else dollars[:, known]
-    scored = np.isfinite(scores).any(axis=1)
+    scored = np.isfinite(scores[:, known]).any(axis=1)
     table.note("rows without a score from any agent", (usable & ~scored).sum(), "rows left out")
     test, group = table.held_out(), _groups(prompts)
     keep = table.without_leaks(usable & scored, test, group)
-    if not keep.all():
-        prompts = [p for p, kept in zip(prompts, keep, strict=True) if kept]
-        scores, group = scores[keep], group[keep]
-        features, dollars, test = (None if a is None else a[keep] for a in (features, dollars, test))
+    agents, scores, group = tuple(agents[k] for k in known), scores[np.ix_(keep, known)], group[keep]
+    dollars = None if dollars is None else dollars[np.ix_(keep, known)]
+    prompts = [p for p, kept in zip(prompts, keep, strict=True) if kept]
+    features, test = (None if a is None else a if keep.all() else a[keep] for a in (features, test))
     task = table.task(keep)
-
     complete = np.isfinite(scores).all(axis=1)
     if complete.sum() < MIN_ROWS:
         found = f"{complete.sum()} of {len(scores)} usable rows have a score from every agent"
         table.refuse(f"{found}; {MIN_ROWS} are needed")
-    if (different := _distinct(group)) < MIN_ROWS // 2:
+    if (different := len(pd.unique(group))) < MIN_ROWS // 2:
         table.refuse(f"{different} different prompts are too few; {MIN_ROWS // 2} are needed")
     done = f"filled for training; the {(~complete).sum()} rows are left out of every reported figure"
     table.note("missing scores", np.isnan(scores).sum(), done)
@@ -387,15 +349,6 @@ def _groups(prompts: list[str]) -> NDArray[np.int64]:
     if not any(prompts):
         return np.arange(len(prompts))
     return pd.factorize(np.array([p.strip().casefold() for p in prompts], dtype=object))[0].astype(np.int64)
-
-
-def _distinct(codes: NDArray) -> int:
-    """How many different small whole numbers ≥ 0 there are; sorting a million of them would take a second."""
-    return int(np.count_nonzero(np.bincount(codes)))
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# filling
 
 
 def filled(scores: ArrayLike, rows: ArrayLike) -> NDArray[np.float64]:

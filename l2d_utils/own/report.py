@@ -1,7 +1,5 @@
 """The report: tables, figures and the model card, every number from the advice, every foreign text escaped."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,40 +38,32 @@ def card(advice: Advice, curve: PriceCurve | None = None, folder: str | Path = "
     """The model card, Markdown with HTML tables: `card.md.j2`, filled from `advice`. Whatever the template shows goes
     through `escape.safe`, tables through `escape.prompt_html`: no text of the table is taken for markup. Its last
     lines run as printed, if the router lies in `folder`."""
-    case, choice = advice.case, advice.choice
-    method = choice.method if advice.outcome == "use" else "best_single"
-    spread = pd.DataFrame({
+    case, trials = advice.case, advice.choice.trials.set_index("method")
+    method = advice.choice.method if advice.outcome == "use" else "best_single"
+    agents = pd.DataFrame({
         "agent": case.agents,
         "mean score": [f"{x:.3f}" for x in np.nanmean(case.scores, axis=0)],
         "dollars per 1,000": "" if case.dollars is None else [f"{1000 * x:.4g}" for x in case.dollars.mean(axis=0)],
         "share of held-out prompts": [f"{x:.1%}" for x in deferral_ratios(advice.delivered[2], len(case.agents))],
     })  # fmt: skip
     tasks = advice.tasks().head(20)
-    tasks["share"], tasks["gain"] = [f"{x:.0%}" for x in tasks["share"]], [f"{x:+.4f}" for x in tasks["gain"]]
-    tables = {"tests": tests_table(advice), "agents": spread, "tasks": tasks, "worst": advice.worst()}
-    ours = {"embedding": EMBEDDING, "outer": advice.outer, "snippet": snippet(folder, case.features)}
-    page = Environment(finalize=_shown, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
+    tasks["share"], tasks["gain"] = tasks["share"].map("{:.0%}".format), tasks["gain"].map("{:+.4f}".format)
+    tables = {"tests": tests_table(advice), "agents": agents, "tasks": tasks, "worst": advice.worst()}
+    ours = {name: prompt_html(table) for name, table in tables.items()}
+    ours |= {"odd": prompt_html(case.report(), longest=400), "embedding": EMBEDDING, "outer": advice.outer}
+    ours["snippet"] = SNIPPET.strip().replace('"folder"', json.dumps(str(folder), ensure_ascii=False))
+    if case.features is not None:  # the router is asked with a row of features
+        prompt = '"Prove that the square root of 2 is irrational."'
+        ours["snippet"] = ours["snippet"].replace(prompt, f"[0.0] * {case.features.shape[1]}")
+    # as it is, the template shows only what was marked here, and everything else as text
+    shown = {"finalize": lambda value: value if isinstance(value, Markup) else safe(value)}
+    page = Environment(**shown, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     page.filters["signed"] = lambda x, digits=4: Markup(_signed(x, digits))
     return page.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")).render(
-        advice=advice, case=case, curve=curve, method=label(method),
-        setting=choice.trials.set_index("method").loc[method, "setting"],
+        {name: Markup(page) for name, page in ours.items()},
+        advice=advice, case=case, curve=curve, method=label(method), setting=trials.loc[method, "setting"],
         developed=len(case.scores) if case.test is None else int((~case.test).sum()),
-        odd=Markup(prompt_html(case.report(), longest=400)),
-        **{name: Markup(prompt_html(table)) for name, table in tables.items()},
-        **{name: Markup(text) for name, text in ours.items()},
     )  # fmt: skip
-
-
-def snippet(folder: str | Path, features: np.ndarray | None) -> str:
-    """The lines that load a router from its folder and ask it: with a prompt, or with a row of features."""
-    lines = SNIPPET.strip().replace('"folder"', json.dumps(str(folder), ensure_ascii=False))
-    prompt = '"Prove that the square root of 2 is irrational."'
-    return lines if features is None else lines.replace(prompt, f"[0.0] * {features.shape[1]}")
-
-
-def _shown(value: object) -> object:
-    """What the template shows: as it is only what was marked, everything else as text."""
-    return value if isinstance(value, Markup) else safe(value)
 
 
 def frontier_figure(curve: PriceCurve, advice: Advice):
@@ -117,17 +107,14 @@ def short(agent: str, longest: int = 28) -> str:
 
 def write(advice: Advice, out: str | Path, curve: PriceCurve | None = None) -> Path:
     """Router, model card, tables and figure into the folder `out` (`results.output_folder`); returns the folder."""
-    folder = results.output_folder(out)
+    folder, case = results.output_folder(out), advice.case
     for leftover in ("frontier.png", "frontier.csv"):  # of another table, which had prices
         (folder / leftover).unlink(missing_ok=True)
-    save(AgentRouter(advice.delivered[1], advice.case.agents, advice.case.features is None), folder)
-    results.write_atomically(
-        folder / "card.md", lambda path: path.write_text(card(advice, curve, folder), encoding="utf-8")
-    )
-    for name, frame in (
-        ("oddities", advice.case.report()), ("trials", advice.choice.trials), ("tests", advice.tests),
-        ("shares", advice.shares()), ("tasks", advice.tasks()),
-    ):  # fmt: skip
+    save(AgentRouter(advice.delivered[1], case.agents, case.features is None), folder)
+    page = card(advice, curve, folder)
+    results.write_atomically(folder / "card.md", lambda path: path.write_text(page, encoding="utf-8"))
+    tables = {"oddities": case.report(), "trials": advice.choice.trials, "tests": advice.tests}
+    for name, frame in (tables | {"shares": advice.shares(), "tasks": advice.tasks()}).items():
         results.save_table(frame, name, folder)
     if curve is not None:
         results.show_figure(frontier_figure(curve, advice), "frontier", curve.points, folder)

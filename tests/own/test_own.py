@@ -17,6 +17,7 @@ from made import table
 from nbconvert.filters import markdown2html
 
 from l2d_utils import losses, methods, metrics, own, routers, saving, text
+from l2d_utils.costs import UselessAgent
 from l2d_utils.data import DataError
 from l2d_utils.own import intake
 
@@ -354,6 +355,23 @@ def test_a_registered_method_is_a_candidate_is_chosen_and_taken_home(tmp_path, m
     folder = own.write(advice, tmp_path / "out")
     expected = [case.agents[k] for k in advice.choice.router.predict(text.embed(case.prompts))]
     assert own.load(folder).route(case.prompts) == expected
+
+
+def test_only_a_useless_agent_skips_a_setting_and_a_fault_is_not_hidden(monkeypatch):
+    """Once any ValueError of a registered method made it vanish from the comparison without a word."""
+    monkeypatch.setattr(methods, "METHODS", dict(methods.METHODS))
+
+    def toy(costs, error=None):
+        raise error("of toy")
+
+    for key, error in (("faulty", ValueError), ("refusing", UselessAgent)):
+        make = partial(routers.DeferralRouter, toy, loss_params={"error": error})
+        methods.register(methods.Method(key, key, "[ours]", "#123456", "o", make=make, settings=({}, {}, {})))
+    case = intake.read(table(200))
+    X = np.eye(200)[:, :5]
+    with pytest.raises(ValueError, match="of toy"):
+        own.choose(X, 1 - case.scores, methods=["plug_in", "faulty"])
+    assert list(own.choose(X, 1 - case.scores, methods=["plug_in", "refusing"]).settings) == ["plug_in"]
 
 
 def test_candidates_and_their_order():

@@ -42,28 +42,27 @@ def card(advice: Advice, curve: PriceCurve | None = None, folder: str | Path = "
     method = advice.choice.method if advice.outcome == "use" else "best_single"
     agents = pd.DataFrame({
         "agent": case.agents,
-        "mean score": [f"{x:.3f}" for x in np.nanmean(case.scores, axis=0)],
+        "mean score": np.nanmean(case.scores, axis=0),
         "dollars per 1,000": "" if case.dollars is None else [f"{1000 * x:.4g}" for x in case.dollars.mean(axis=0)],
-        "share of held-out prompts": [f"{x:.1%}" for x in deferral_ratios(advice.delivered[2], len(case.agents))],
+        "share of held-out prompts": deferral_ratios(advice.delivered[2], len(case.agents)),
     })  # fmt: skip
-    tasks = advice.tasks().head(20)
-    tasks["share"], tasks["gain"] = tasks["share"].map("{:.0%}".format), tasks["gain"].map("{:+.4f}".format)
-    tables = {"tests": tests_table(advice), "agents": agents, "tasks": tasks, "worst": advice.worst()}
-    ours = {name: prompt_html(table) for name, table in tables.items()}
-    ours |= {"odd": prompt_html(case.report(), longest=400), "embedding": EMBEDDING, "outer": advice.outer}
-    ours["snippet"] = SNIPPET.strip().replace('"folder"', json.dumps(str(folder), ensure_ascii=False))
+    snippet = SNIPPET.strip().replace('"folder"', json.dumps(str(folder), ensure_ascii=False))
     if case.features is not None:  # the router is asked with a row of features
         prompt = '"Prove that the square root of 2 is irrational."'
-        ours["snippet"] = ours["snippet"].replace(prompt, f"[0.0] * {case.features.shape[1]}")
-    # as it is, the template shows only what was marked here, and everything else as text
+        snippet = snippet.replace(prompt, f"[0.0] * {case.features.shape[1]}")
+    # as it is, the template shows only what is marked here, and everything else as text
     shown = {"finalize": lambda value: value if isinstance(value, Markup) else safe(value)}
     page = Environment(**shown, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
-    page.filters["signed"] = lambda x, digits=4: Markup(_signed(x, digits))
+    page.filters |= {"signed": lambda *x: Markup(_signed(*x)), "table": _table, "ours": Markup}
     return page.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")).render(
-        {name: Markup(page) for name, page in ours.items()},
         advice=advice, case=case, curve=curve, method=label(method), setting=trials.loc[method, "setting"],
-        developed=len(case.scores) if case.test is None else int((~case.test).sum()),
+        agents=agents, tests=tests_table(advice), snippet=snippet, embedding=EMBEDDING,
     )  # fmt: skip
+
+
+def _table(frame: pd.DataFrame, longest: int = 160, **formats: str) -> Markup:
+    columns = {name: frame[name].map(form.format) for name, form in formats.items()}
+    return Markup(prompt_html(frame.assign(**columns), longest=longest))
 
 
 def frontier_figure(curve: PriceCurve, advice: Advice):

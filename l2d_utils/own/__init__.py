@@ -16,7 +16,7 @@ _MODULES = {
     "command": ("main",),
     "delivery": ("SNIPPET", "AgentRouter", "load", "save"),
     "dollars": ("LADDER", "PriceCurve", "price_curve"),
-    "report": ("card", "frontier_figure", "gains_figure", "short", "tests_table", "write"),
+    "report": ("card", "frontier_figure", "gains_figure", "short", "write"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 __all__ = sorted(_HOME)

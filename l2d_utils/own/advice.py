@@ -147,14 +147,9 @@ class Advice:
 
 
 def advise(
-    case: Case,
-    price_weight: float = 0.0,
-    *,
-    methods: Sequence[str] | None = None,
-    folds: int = 5,
-    X: NDArray | None = None,
-    random_state: int = 0,
-) -> Advice:
+    case: Case, price_weight: float = 0.0, *,
+    methods: Sequence[str] | None = None, folds: int = 5, X: NDArray | None = None, random_state: int = 0,
+) -> Advice:  # fmt: skip
     """Choose a router on development rows and measure it on rows that took no part in the choice.
 
     Args:
@@ -168,9 +163,9 @@ def advise(
         to the procedure, which then runs once more on all rows.
 
     Raises:
-        DataError: a price weight above 0 for a table without costs. ValueError: a price weight that is negative.
+        DataError: a price weight above 0 for a table without costs. ValueError: one that is negative or not finite.
     """
-    if not np.isfinite(price_weight) or price_weight < 0:
+    if not 0 <= price_weight < np.inf:
         raise ValueError(f"price_weight must be a finite number ≥ 0; found {price_weight}")
     if price_weight > 0 and case.dollars is None:
         why = f"a price weight of {price_weight:g} needs columns cost/<agent>; give them, or use 0"

@@ -82,14 +82,9 @@ def drawn(rows: NDArray[np.int64], random_state: int) -> NDArray[np.int64]:
 
 
 def choose(
-    X: ArrayLike,
-    costs: ArrayLike,
-    *,
-    group: ArrayLike | None = None,
-    trusted: ArrayLike | None = None,
-    methods: Sequence[str] | None = None,
-    random_state: int = 0,
-) -> Choice:
+    X: ArrayLike, costs: ArrayLike, *, group: ArrayLike | None = None, trusted: ArrayLike | None = None,
+    methods: Sequence[str] | None = None, random_state: int = 0,
+) -> Choice:  # fmt: skip
     """Choose a router for these (development) rows by cross-validation, or fall back to the best single agent.
 
     A router is taken if its cross-validated loss is below the best single agent's beyond noise: by a one-sided
@@ -110,8 +105,7 @@ def choose(
     fold, single = grouped_folds(group, FOLDS, random_state), best_single(costs)
     problem = Problem(X[sample], costs[sample], Split(np.arange(len(sample)), judged, judged[:0]))
     alone, limit, best = problem.costs[judged, single].mean(), 0.0, {}
-    plug_in = table.find("plug_in").make(regressor=DummyRegressor())
-    constant = plug_in.fit(X[sample[:1]], costs.mean(axis=0, keepdims=True))
+    constant = table.find("plug_in").make(regressor=DummyRegressor()).fit(X[:1], costs.mean(axis=0, keepdims=True))
     rows = [("best_single", "", alone, 0.0, 0.0)]
     # an agent that is never any good leaves nothing to choose between
     if _learnable(costs.max() - problem.costs, fold):
@@ -130,8 +124,8 @@ def choose(
 
 def _learnable(gains: NDArray, fold: NDArray) -> bool:
     """Whether every agent is below the largest cost often enough, and at all in the training part of every fold."""
-    parts = [gains[fold != k] for k in np.unique(fold)]
     often = ((gains > 0).sum(axis=0) >= MIN_USEFUL).all()
+    parts = [gains[fold != k] for k in np.unique(fold)]
     return bool(often) and all(len(part) and (part > part.min()).any(axis=0).all() for part in parts)
 
 
@@ -139,7 +133,14 @@ def _tried(
     methods: Sequence[str], problem: Problem, fold: NDArray, single: int, group: NDArray
 ) -> Iterator[tuner.Chosen]:
     """The best trial of each method; a moved router shares the cross-validated scores of its base."""
-    wanted = [_trainable(key) for key in methods]
+    wanted = [table.find(key) for key in methods]
+    for method in wanted:
+        if not (method.make or method.base):
+            raise ValueError(f"{method.key!r} is no router that is trained on features and costs")
+        if method.needs:
+            raise ValueError(
+                f"{method.key!r} needs {method.needs[0]} to be trained, which no table of one's own brings"
+            )
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         tried = []
         for setting in table.settings(table.find(base), EVERY):
@@ -152,15 +153,6 @@ def _tried(
             if tried and base in (method.key, method.base):
                 trials = [_trial(method, setting, scores, problem, single, group) for setting, scores in tried]
                 yield tuner.choose([trial.setting for trial in trials], trials, lambda trial: -trial.gain)
-
-
-def _trainable(key: str) -> table.Method:
-    method = table.find(key)
-    if not (method.make or method.base):
-        raise ValueError(f"{key!r} is no router that is trained on features and costs")
-    if method.needs:
-        raise ValueError(f"{key!r} needs {method.needs[0]} to be trained, which a table of one's own does not bring")
-    return method
 
 
 def _trial(

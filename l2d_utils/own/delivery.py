@@ -41,10 +41,8 @@ class AgentRouter:
             one = isinstance(prompts, str)
             listed = isinstance(prompts, Iterable) and not isinstance(prompts, (str, bytes, Mapping))
             cells = list(prompts) if listed else [prompts]
-            for row, cell in enumerate(cells):
-                if not isinstance(cell, str):
-                    raise TypeError(f"prompts must be a text or a list of texts; row {row} is no text: {cell!r}")
-            X = text.embed([cell.encode("utf-8", "replace").decode() for cell in cells])  # as in training
+            # broken characters as in training; `embed` refuses what is no text
+            X = text.embed([c.encode("utf-8", "replace").decode() if isinstance(c, str) else c for c in cells])
         else:
             X = np.asarray(prompts, dtype=np.float64)
             one, X = X.ndim == 1, np.atleast_2d(X)

@@ -96,10 +96,10 @@ def as_frame(table: RoutingTable) -> pd.DataFrame:
 
 
 def from_arrays(
-    features: ArrayLike, costs: ArrayLike, *, agents: Sequence[str] | None = None, name: str = "arrays", **columns
-) -> Case:
-    """Features (n, d) and costs (n, K) in errors, in [0, 1], NaN where unknown; columns: task and split (n,), as in
-    `read`.
+    features: ArrayLike, costs: ArrayLike, *, agents: Sequence[str] | None = None, task: Sequence[str] | None = None,
+    test: ArrayLike | None = None, name: str = "arrays",
+) -> Case:  # fmt: skip
+    """Features (n, d) and costs (n, K) in errors, in [0, 1], NaN where unknown; test (n,) marks held-out rows.
 
     Raises:
         ValueError: features that are not finite numbers, shapes that differ. DataError: as `read`.
@@ -109,10 +109,13 @@ def from_arrays(
     outside = costs[(costs < 0) | (costs > 1)]
     if len(outside):
         raise ValueError(f"costs must lie in [0, 1] or be NaN; found {outside[0]}: divide by the largest possible cost")
-    columns = {key: np.asarray(value) for key, value in columns.items() if value is not None}
-    check_same_rows(features=features, costs=costs, **columns)
+    more = {"task": task, "split": None if test is None else np.where(test, "test", "train")}
+    more = {name: np.asarray(column) for name, column in more.items() if column is not None}
+    check_same_rows(features=features, costs=costs, **more)
     agents = [f"agent {k}" for k in range(1, costs.shape[1] + 1)] if agents is None else agents
-    frame = pd.DataFrame(1 - costs, columns=[f"score/{agent}" for agent in agents]).assign(**columns)
+    if len(agents) != costs.shape[1]:
+        raise ValueError(f"agents must name {costs.shape[1]} columns of costs; found {len(agents)} names")
+    frame = pd.DataFrame(1 - costs, columns=[f"score/{agent}" for agent in agents]).assign(**more)
     return _case(frame, name, f"{len(features):,} rows of features and costs", features=features)
 
 

@@ -22,18 +22,6 @@ def _signed(x: Interval, digits: int = 4) -> str:
     return f"{x.mean:+.{digits}f} [{x.low:+.{digits}f}, {x.high:+.{digits}f}]"
 
 
-def tests_table(advice: Advice) -> pd.DataFrame:
-    """Candidates and controls in words: validation loss, held-out loss, held-out gain with its interval."""
-    validation = advice.choice.trials.set_index("method")["validation_loss"]
-    table = advice.tests.sort_values("loss", kind="stable")
-    return pd.DataFrame({
-        "method": [label(m) for m in table["method"]],
-        "validation loss": [f"{validation[m]:.4f}" if m in validation else "" for m in table["method"]],
-        "held-out loss": [f"{x:.4f}" for x in table["loss"]],
-        "saved per prompt [95 %]": [_signed(Interval(*r)) for r in table[["mean", "low", "high"]].to_numpy()],
-    })  # fmt: skip
-
-
 def card(advice: Advice, curve: PriceCurve | None = None, folder: str | Path = "folder") -> str:
     """The model card, Markdown with HTML tables: `card.md.j2`, filled from `advice`. Whatever the template shows goes
     through `escape.safe`, tables through `escape.prompt_html`: no text of the table is taken for markup. Its last
@@ -46,6 +34,13 @@ def card(advice: Advice, curve: PriceCurve | None = None, folder: str | Path = "
         "dollars per 1,000": "" if case.dollars is None else [f"{1000 * x:.4g}" for x in case.dollars.mean(axis=0)],
         "share of held-out prompts": deferral_ratios(advice.delivered[2], len(case.agents)),
     })  # fmt: skip
+    tests = advice.tests.sort_values("loss", kind="stable")
+    tests = pd.DataFrame({
+        "method": tests["method"].map(label),
+        "validation loss": tests["method"].map(trials["validation_loss"].map("{:.4f}".format)).fillna(""),
+        "held-out loss": tests["loss"],
+        "saved per prompt [95 %]": [_signed(Interval(*row)) for row in tests[["mean", "low", "high"]].to_numpy()],
+    })  # fmt: skip
     snippet = SNIPPET.strip().replace('"folder"', json.dumps(str(folder), ensure_ascii=False))
     if case.features is not None:  # the router is asked with a row of features
         prompt = '"Prove that the square root of 2 is irrational."'
@@ -56,7 +51,7 @@ def card(advice: Advice, curve: PriceCurve | None = None, folder: str | Path = "
     page.filters |= {"signed": lambda *x: Markup(_signed(*x)), "table": _table, "ours": Markup}
     return page.from_string(Path(__file__).with_name("card.md.j2").read_text(encoding="utf-8")).render(
         advice=advice, case=case, curve=curve, method=label(method), setting=trials.loc[method, "setting"],
-        agents=agents, tests=tests_table(advice), snippet=snippet, embedding=EMBEDDING,
+        agents=agents, tests=tests, snippet=snippet, embedding=EMBEDDING,
     )  # fmt: skip
 
 

@@ -40,9 +40,8 @@ def costs_from_predictions(
         raise ValueError(f"predictions must be (n, K) and labels (n,); {found}")
     check_same_rows(predictions=predictions, labels=labels)
     n_agents = predictions.shape[1]
-    error_cost = check_per_agent("error_cost", error_cost, n_agents)
-    price = check_per_agent("price", price, n_agents)
-    return check_costs(error_cost * (predictions != labels[:, None]) + price)
+    errors = check_per_agent("error_cost", error_cost, n_agents) * (predictions != labels[:, None])
+    return check_costs(errors + check_per_agent("price", price, n_agents))
 
 
 def costs_from_scores(
@@ -65,8 +64,7 @@ def costs_from_scores(
         array([[0.12, 0.2 ]])
     """
     scores = check_matrix("scores", scores).astype(np.float64, copy=False)
-    outside = (scores < 0) | (scores > 1)
-    if outside.any():
+    if (outside := (scores < 0) | (scores > 1)).any():
         row, agent = np.argwhere(outside)[0]
         raise ValueError(f"scores must lie in [0, 1]; row {row}, agent {agent} is {scores[row, agent]}")
     if not np.isfinite(price_weight) or price_weight < 0:

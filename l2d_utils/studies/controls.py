@@ -1,8 +1,6 @@
-"""Negative controls: routing problems in which there is nothing to learn, and the statistic that must then be 0.
-
-Each control takes one thing away from a real problem and leaves the rest: who is good at what (`shuffled_experts`),
-what the inputs say (`shuffled_costs`), the training (`untrained_routes`). `shown_test_rows` does the opposite: a
-planted mistake that must show. `routing_skill` is measured in all of them and in the problem as it is.
+"""Negative controls: each takes one thing away from a real problem, so that there is nothing left to learn: who is good
+at what (`shuffled_experts`), what the inputs say (`shuffled_costs`), the training (`untrained_routes`). `routing_skill`
+must then be 0; in `shown_test_rows`, a planted mistake, it must not.
 """
 
 from __future__ import annotations
@@ -61,10 +59,8 @@ def routing_skill(costs: ArrayLike, routes: ArrayLike) -> float:
     """What the routing knows of single inputs, as a share of the random–oracle gap; 0 for a routing that knows nothing.
 
     (loss of handing out the same shares of inputs at random − loss) / (loss of uniform random routing − oracle loss):
-    knowing which agent is best on average does not count, whom to ask when does.  [ours]
-
-    Raises:
-        ValueError: all agents cost the same on every row.
+    knowing which agent is best on average does not count, whom to ask when does.  [ours]  ValueError: all agents cost
+    the same on every row.
     """
     costs = check_costs(costs)
     gap = random_loss(costs) - float(costs.min(axis=1).mean())

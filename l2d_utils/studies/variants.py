@@ -6,6 +6,7 @@ as row numbers and training labels, so that what an agent saw is on record. [pap
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +40,8 @@ TAIL_SHARE = 0.1
 RANDOM_STATE = 42
 
 
-class TrainingSet(NamedTuple):
-    """What one agent is trained on: rows int64 (m,), sorted, into the data set; labels int64 (m,) as trained on."""
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
+#: What one agent is trained on: rows int64 (m,), sorted, into the data set; labels int64 (m,) as trained on.
+TrainingSet = namedtuple("TrainingSet", "rows labels")
 
 
 class Variant(NamedTuple):
@@ -56,12 +54,8 @@ class Variant(NamedTuple):
 
 
 def clean(labels: ArrayLike, rows: ArrayLike, n_classes: int) -> TrainingSet:
-    """All rows as they are: `variant` says what is what.
-
-    Raises:
-        ValueError: labels or rows that are no whole numbers, a row outside the labels or given twice, a label outside
-            0..n_classes − 1, a class without a row (named).
-    """
+    """All rows as they are: `variant` says what is what. ValueError: labels or rows that are no whole numbers, a row
+    outside the labels or given twice, a label outside 0..n_classes − 1, a class without a row (named)."""
     labels, rows = np.asarray(labels), np.asarray(rows)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integers (n,); found {labels.dtype} {labels.shape}")
@@ -113,12 +107,9 @@ def variant(
     labels. "specialist": the base model on all rows, the expert on the classes in `home` whole and `TAIL_SHARE` of
     every other class.
 
-    Args:
-        labels: int (n,) of the whole data set. rows: (m,) row numbers that may be trained on.
-        home: the specialist's classes, for example `HOMES["cifar10"]`; only "specialist" needs it.
-
-    Raises:
-        ValueError: unknown name, `home` missing, a class left with no rows; as `clean`.
+    labels: int (n,) of the whole data set. rows: (m,) row numbers that may be trained on. home: the specialist's
+    classes, for example `HOMES["cifar10"]`. ValueError: unknown name, `home` missing, a class left with no rows; as
+    `clean`.
     """
     given, how = clean(labels, rows, n_classes), (n_classes, random_state)
     if name == "clean":
@@ -142,8 +133,7 @@ def variant(
 
 def record(found: Iterable[Variant]) -> pd.DataFrame:
     """What every agent was trained on: `row`, and per variant and agent ("clean/base", …) the label that the row was
-    trained on with, −1 where that agent did not see it.
-    """
+    trained on with, −1 where that agent did not see it."""
     sets = {f"{made.name}/{agent}": getattr(made, agent) for made in found for agent in ("base", "expert")}
     columns = {name: pd.Series(part.labels, index=part.rows) for name, part in sets.items()}
     return pd.DataFrame(columns).fillna(-1).astype(int).rename_axis("row").sort_index().reset_index()
@@ -176,14 +166,9 @@ def agent_outputs(
     return keep(cache, classifier_outputs, resume="checkpoint", **arguments)
 
 
-class Rows(NamedTuple):
-    """Disjoint sorted row numbers (int64): of the agents' training (before a variant), of the scores, of the data's own
-    test part, and further training images that nothing above has seen."""
-
-    agents: NDArray
-    pool: NDArray
-    test: NDArray
-    rest: NDArray
+#: Disjoint sorted row numbers, int64: of the agents' training (before a variant), of the scores, of the data's own test
+#: part, and further training images that nothing above has seen.
+Rows = namedtuple("Rows", "agents pool test rest")
 
 
 @dataclass(frozen=True)
@@ -222,13 +207,10 @@ def base_outputs(data: ImageData, plan: Plan, name: str, folder: str | Path) -> 
 def image_study(
     data: ImageData, plan: Plan, names: Sequence[str], seeds: Sequence[int], folder: str | Path, **how: Any
 ) -> pd.DataFrame:
-    """The study on data with a test part: per variant (the `setting`) two agents, trained once, then `score_study`.
+    """The study on data with a test part: per variant (the `setting`) two agents, trained once, then `score_study`, of
+    which `how` holds records and say. Finished parts are kept in `folder`: a study that was stopped goes on from there.
 
     The test rows are the same for all seeds, so intervals over seeds speak of the scores' training rows and choices.
-
-    Args:
-        folder: finished parts are kept here; a study that was stopped goes on from there.
-        how: records and say of `score_study`.
     """
     rows, found = divide(data, plan), []
     seen = np.concatenate([rows.pool, rows.test])

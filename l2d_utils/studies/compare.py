@@ -147,13 +147,10 @@ def routed(keys: Sequence[str], problem: Problem, tuned: Mapping[str, Tuned]) ->
     """Routes of the test rows by method, in the order of the keys: tuned routers and controls; (n,), or (r, n)."""
     test, routes = problem.split.test, {}
     for key in keys:
-        if key in tuned:
-            routes[key] = tuned[key].predict(problem.X[test])
-            continue
-        control = _checked(key, problem)
-        if control.route is None:
+        control = None if key in tuned else _checked(key, problem)
+        if control and control.route is None:
             raise ValueError(f"{key!r} is neither tuned nor a control")
-        routes[key] = control.route(problem, test)
+        routes[key] = control.route(problem, test) if control else tuned[key].predict(problem.X[test])
     return routes
 
 

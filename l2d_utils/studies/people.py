@@ -72,8 +72,8 @@ def ask_people(rows: Sample, errors: NDArray, split: Split, prices: Sequence[flo
     "confidence" is Chow's rule with the model's own error probability 1 − max_y h_y and the people's mean training
     errors; "best_single" takes the action that is cheapest there; "one_person" and "three_people" always ask.
 
-    Metrics: deferral_loss (errors, price included), accuracy, questions (per image), share of agent 1, 2, 3 as in
-    `ACTIONS`, and for dr_cpe_marginal the shares among the images of each class.
+    Metrics: deferral_loss (errors, price included), accuracy, questions (per image), share of agents 1..3 (`ACTIONS`),
+    and for dr_cpe_marginal the shares among the images of each class.
     """
     free, *problems = (Problem(rows.X, action_costs(errors, price), split) for price in (0.0, *prices))
     train, test, n = split.train, split.test, len(split.test)

@@ -156,9 +156,7 @@ def agent_outputs(
     data: ImageData, given: TrainingSet, out: NDArray, agent: Agent, random_state: int, cache: str | Path | None = None
 ) -> dict[str, NDArray]:
     """Train one agent on what it is given; its logits and features on the rows `out` (`training.classifier_outputs`).
-
-    cache: folder in which finished outputs are kept; a training that was stopped goes on from its last epoch there.
-    """
+    cache: folder in which finished outputs are kept; a training that was stopped goes on from its last epoch there."""
     arguments = {"images": data.images[given.rows], "labels": given.labels, "out_images": data.images[out]}
     arguments |= {"n_classes": len(data.classes), "random_state": random_state, **vars(agent)}
     if cache is None:
@@ -194,8 +192,7 @@ def divide(data: ImageData, plan: Plan) -> Rows:
 
 def planned(data: ImageData, plan: Plan, name: str) -> Variant:
     """The variant of that name on the rows that the plan gives to the agents."""
-    rows = divide(data, plan).agents
-    return variant(name, data.labels, rows, len(data.classes), home=plan.home, random_state=RANDOM_STATE)
+    return variant(name, data.labels, divide(data, plan).agents, len(data.classes), home=plan.home)
 
 
 def base_outputs(data: ImageData, plan: Plan, name: str, folder: str | Path) -> dict[str, NDArray]:
@@ -216,8 +213,7 @@ def image_study(
     seen = np.concatenate([rows.pool, rows.test])
     for name in names:
         model = {what: part[: len(seen)] for what, part in base_outputs(data, plan, name, folder).items()}
-        given = planned(data, plan, name).expert
-        expert = agent_outputs(data, given, seen, plan.expert, RANDOM_STATE, folder)
+        expert = agent_outputs(data, planned(data, plan, name).expert, seen, plan.expert, RANDOM_STATE, folder)
         both = sample(model, expert, data.labels[seen])
         pool, test = (both.at(part) for part in np.split(np.arange(len(seen)), [plan.pool]))
         frame = score_study(f"{data.name} {name}", pool, test, plan, seeds, folder, **how)

@@ -1,10 +1,8 @@
-"""What routing an input to an agent costs, and the weights that surrogate losses put on input–agent pairs.
+"""What routing an input to an agent costs, and the weights and margins that surrogate losses take from it.
 
 A cost table `costs[n, K]` has one row per input and one column per agent; lower is better. Costs are in
 *errors*: 1 is the price of one wrong answer, so a `price` of 0.1 says "ten questions cost as much as one error".
 """
-
-from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,22 +13,18 @@ from l2d_utils.validate import (
     check_per_agent,
     check_positive,
     check_same_rows,
+    check_weights,
 )
 
 
 def costs_from_predictions(
     predictions: ArrayLike, labels: ArrayLike, *, error_cost: ArrayLike = 1.0, price: ArrayLike = 0.0
 ) -> NDArray[np.float64]:
-    """c_k(x, y) = error_cost_k · 1[g_k(x) ≠ y] + price_k.  [prior: Mao, Mohri, Zhong 2023]
+    """c_k(x, y) = error_cost_k · 1[g_k(x) ≠ y] + price_k, (n, K).  [prior: Mao, Mohri, Zhong 2023]
 
     Args:
-        predictions: (n, K) class index that each agent answers.
-        labels: (n,) true class index.
-        error_cost: one number or one per agent, ≥ 0, in errors.
-        price: of asking, likewise.
-
-    Returns:
-        (n, K) float64 costs.
+        predictions: (n, K) class index that each agent answers. labels: (n,) true class index.
+        error_cost: one number or one per agent, ≥ 0, in errors. price: of asking, likewise.
 
     Raises:
         ValueError: shapes do not match, or a resulting cost is negative or not finite.
@@ -42,9 +36,8 @@ def costs_from_predictions(
     """
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if predictions.ndim != 2 or labels.ndim != 1:
-        raise ValueError(
-            f"predictions must be (n, K) and labels (n,); found shapes {predictions.shape} and {labels.shape}"
-        )
+        found = f"found shapes {predictions.shape} and {labels.shape}"
+        raise ValueError(f"predictions must be (n, K) and labels (n,); {found}")
     check_same_rows(predictions=predictions, labels=labels)
     n_agents = predictions.shape[1]
     error_cost = check_per_agent("error_cost", error_cost, n_agents)
@@ -53,13 +46,9 @@ def costs_from_predictions(
 
 
 def costs_from_scores(
-    scores: ArrayLike,
-    dollars: ArrayLike | None = None,
-    *,
-    price_weight: float = 0.0,
-    dollar_unit: float | None = None,
+    scores: ArrayLike, dollars: ArrayLike | None = None, *, price_weight: float = 0.0, dollar_unit: float | None = None
 ) -> NDArray[np.float64]:
-    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit.  [ours]
+    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit, (n, K).  [ours]
 
     Args:
         scores: (n, K) quality of each agent's answer in [0, 1].
@@ -67,9 +56,6 @@ def costs_from_scores(
         price_weight: errors that one `dollar_unit` is worth, ≥ 0.
         dollar_unit: dollars; by default the mean price of the dearest agent in this table. Pass the training
             table's value (`default_dollar_unit`) when you price held-out rows.
-
-    Returns:
-        (n, K) float64 costs.
 
     Raises:
         ValueError: a score outside [0, 1] (row and agent named), dollars missing or negative, shapes that differ.
@@ -132,10 +118,7 @@ def cost_sum_weights(costs: ArrayLike) -> NDArray[np.float64]:
 
 
 def weight_totals(weights: ArrayLike) -> NDArray[np.float64]:
-    """m_k = Σ_i w_ik, (K,): for 0–1 costs, the number of inputs that agent k answers correctly.
-
-    Args:
-        weights: (n, K) as `reward_weights` gives them, ≥ 0.
+    """m_k = Σ_i w_ik of weights (n, K), (K,): for 0–1 costs, the number of inputs that agent k answers correctly.
 
     Raises:
         ValueError: an agent's total is 0, so that no loss could learn when to use it, or not a number.
@@ -147,8 +130,56 @@ def weight_totals(weights: ArrayLike) -> NDArray[np.float64]:
     weights = np.asarray(weights, dtype=np.float64)
     totals = weights.sum(axis=0)
     if not (totals > 0).all():
-        raise ValueError(
-            f"agent {int(np.argmin(totals > 0))} is never better than the worst cost on any of the {len(weights)} rows "
-            "(never correct?), so no loss can learn when to use it; drop its column"
+        never = (
+            f"agent {int(np.argmin(totals > 0))} is never better than the worst cost on any of the {len(weights)} rows"
         )
+        raise ValueError(f"{never} (never correct?), so no loss can learn when to use it; drop its column")
     return totals
+
+
+def margins_from_counts(counts: ArrayLike, scale: float = 1.0, gamma: float = 1 / 3) -> NDArray[np.float64]:
+    """ρ_k = scale·(m_k/m_max)^γ; γ = 0 is one global temperature.  [reconstructed]  Shape (K,)."""
+    counts = np.asarray(counts, dtype=np.float64)
+    return check_positive("scale", scale) * (counts / counts.max()) ** gamma
+
+
+def capacity(margins: ArrayLike, weights: ArrayLike, norms: ArrayLike = 1.0) -> float:
+    """C(ρ) = Σ_k (R_k/ρ_k)²·Σ_i w_ik², the complexity that the margins control.  [reconstructed, after IMMAX]"""
+    weights = check_weights(weights)
+    rho = check_per_agent("margins", margins, weights.shape[1], positive=True)
+    radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
+    return float(((radius / rho) ** 2 * (weights**2).sum(axis=0)).sum())
+
+
+def capacity_margins(weights: ArrayLike, norms: ArrayLike = 1.0, *, total: float) -> NDArray[np.float64]:
+    """The margins that minimise `capacity` at Σ_k ρ_k = total: ρ_k ∝ (R_k²·Σ_i w_ik²)^{1/3}.  [reconstructed]
+
+    Example:
+        >>> capacity_margins([[1.0, 0.0]] * 8 + [[0.0, 1.0]], total=3.0)  # 8 inputs for one agent, 1 for the other
+        array([2., 1.])
+    """
+    weights = check_weights(weights)
+    radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
+    squares = (weights**2).sum(axis=0)
+    if not squares.all():
+        raise ValueError(f"agent {int(np.argmin(squares))} has no weight on any row, so that no margin suits it")
+    root = np.cbrt(radius**2 * squares)
+    return check_positive("total", total) * root / root.sum()
+
+
+def ramp_loss(scores: ArrayLike, weights: ArrayLike, margins: ArrayLike) -> NDArray[np.float64]:
+    """L_ρ = Σ_k w_k·min(1, max(0, 1 − μ_k/ρ_k)), μ_k = s_k − max_{j≠k} s_j, (n,).  [paper, form reconstructed]
+
+    The cost-sensitive margin loss that the MILD surrogate bounds; not convex, so it is evaluated, never trained.
+    """
+    weights = check_weights(weights)
+    rho = check_per_agent("margins", margins, weights.shape[1], positive=True)
+    return (weights * np.clip(1.0 - agent_margins(scores) / rho, 0.0, 1.0)).sum(axis=1)
+
+
+def agent_margins(scores: ArrayLike) -> NDArray[np.float64]:
+    """μ_k = s_k − max_{j≠k} s_j, shape (n, K): positive only for the agent that the router picks.  [prior]"""
+    scores = np.asarray(scores, dtype=np.float64)
+    order = np.sort(scores, axis=1)
+    leader = scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1])
+    return scores - np.where(leader, order[:, -2:-1], order[:, -1:])

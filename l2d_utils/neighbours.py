@@ -30,10 +30,8 @@ def kernel_features(
     itself [prior: k nearest neighbours as a router].
 
     Args:
-        prompts: all n texts.
-        embeddings: (n, e), rows of length 1.
-        scores: (n, K), used on training rows only.
-        train: row numbers.
+        prompts: all n texts. embeddings: (n, e), rows of length 1.
+        scores: (n, K), used on training rows only. train: row numbers.
     """
     words = embed_tfidf([prompts[i] for i in train], prompts, min(256, dim), 0)[1]
     both = np.hstack([embeddings, words])
@@ -55,8 +53,7 @@ class NeighbourRouter(BaseEstimator):
     orders the agents like the plain k-nearest-neighbour router.
 
     Args:
-        n_neighbors: k.
-        temperature: λ, in the unit of the costs.
+        n_neighbors: k. temperature: λ, in the unit of the costs.
     """
 
     def __init__(self, n_neighbors=50, temperature=1.0):

@@ -1,7 +1,5 @@
 """One training loop for everything trained from pixels: classifiers (agents) and routers."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time
@@ -14,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from l2d_utils.agents import channel_moments, default_device, outputs, seeded
+from l2d_utils.agents import ImageClassifier, channel_moments, default_device, outputs, seeded
 from l2d_utils.results import write_atomically
 
 BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -45,7 +43,7 @@ def one_cycle(progress: float) -> float:
 
 
 def train(
-    module: nn.Module,
+    module: ImageClassifier,
     images: np.ndarray,
     batch_loss: BatchLoss,
     *,
@@ -97,7 +95,7 @@ def train(
             "random_state": random_state, "dtype": str(dtype), "autocast": str(autocast),
             "augmented": augment is not None, "images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
             "parameters": [list(p.shape) for p in module.parameters()],
-            "loss": _probe(module, images, batch_loss, dtype, device),
+            "loss": _probe(module, len(images), batch_loss, dtype, device),
         }  # fmt: skip
         if Path(checkpoint).is_file():
             state = _read_checkpoint(Path(checkpoint), settings, device)
@@ -152,14 +150,11 @@ def classifier_outputs(
     checkpoint: str | Path | None = None,
     **settings,
 ) -> dict[str, np.ndarray]:
-    """Train a classifier on images and labels (n,), and return what it says about `out_images` (m, H, W, C).
+    """Train a classifier on images and labels (n,): its `agents.outputs` on `out_images` (m, H, W, C), of its dtype.
 
     Args:
         network: makes the untrained classifier from n_outputs, mean and std (of the training pixels).
         settings: of `train`; with a checkpoint it is part of a long study and shows a progress bar.
-
-    Returns:
-        `agents.outputs`: logits (m, n_classes) and features (m, width), of the training dtype.
     """
     mean, std = channel_moments(images)
     with seeded(random_state):
@@ -187,16 +182,10 @@ def progress_bar(epochs: int, description: str = "") -> Callable[[int, float, fl
     return update
 
 
-def _probe(module, images, batch_loss, dtype, device) -> float:
+def _probe(module: ImageClassifier, n: int, batch_loss: BatchLoss, dtype: torch.dtype, device: torch.device) -> float:
     """The loss of fixed made-up outputs on all rows: tells labels, costs or losses apart."""
-    was_training = module.training
-    module.eval()
-    with torch.no_grad():
-        width = module(torch.from_numpy(images[:1].copy()).to(device)).shape[1]
-        made_up = np.random.default_rng(0).standard_normal((len(images), width))
-        loss = batch_loss(torch.as_tensor(made_up, dtype=dtype, device=device), torch.arange(len(images)))
-    module.train(was_training)
-    return float(loss)
+    made_up = np.random.default_rng(0).standard_normal((n, module.head.out_features))
+    return float(batch_loss(torch.as_tensor(made_up, dtype=dtype, device=device), torch.arange(n)))
 
 
 def _write_checkpoint(path: Path, settings: dict[str, Any], module, optimizer, losses: list[float]) -> None:

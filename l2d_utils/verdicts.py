@@ -5,8 +5,6 @@ the whole pipeline, with the uncertainty that the test rows add. Effects are cou
 there, so that one margin serves both papers. The numbers of the rule stand in `notebooks/rule.yaml`.  [ours]
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -100,9 +98,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     adjusted = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    found = np.empty_like(p)
-    found[order] = adjusted
-    return found
+    return adjusted[np.argsort(order)]
 
 
 def better(readings: Sequence[Reading], margin: float) -> Judged:

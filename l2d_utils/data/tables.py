@@ -1,7 +1,5 @@
 """Routing tables: prompts, the scores of several agents, and prices."""
 
-from __future__ import annotations
-
 import functools
 import json
 import warnings
@@ -12,16 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from l2d_utils.data.files import (
-    DataError,
-    data_folder,
-    digest,
-    file_sha256,
-    frozen,
-    package_file,
-    read_checked,
-    read_parquet,
-)  # fmt: skip
+from l2d_utils.data.files import DataError, data_folder, digest, frozen, package_file, read_checked, read_parquet
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +69,7 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
         )
     frame = read_table(path)
     source = ROUTING_SOURCES.get(name, f"{len(frame):,} prompts from {path.name}")
-    return routing_table(frame, name=path.stem, source=source, sha256=file_sha256(path))
+    return routing_table(frame, name=path.stem, source=source, sha256=digest(path.read_bytes()))
 
 
 def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
@@ -121,9 +110,8 @@ def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = 
     _check_distinct(name, columns)
     agents = tuple(c.removeprefix("score/") for c in columns if c.startswith("score/"))
     if "prompt" not in columns or len(agents) < 2:
-        raise DataError(
-            f"{name}: a column 'prompt' and at least two columns 'score/<agent>' are needed; found {columns[:12]}"
-        )
+        needed = "a column 'prompt' and at least two columns 'score/<agent>' are needed"
+        raise DataError(f"{name}: {needed}; found {columns[:12]}")
     priced = [c.removeprefix("cost/") for c in columns if c.startswith("cost/")]
     if priced and set(priced) != set(agents):
         odd = sorted(set(priced) ^ set(agents))[0]
@@ -149,22 +137,19 @@ def _text(frame: pd.DataFrame, column: str, name: str) -> np.ndarray:
 
 def _numbers(frame: pd.DataFrame, column: str, name: str, upper: float) -> np.ndarray:
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values <= upper)))
-    if len(wrong):
+    if len(wrong := np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values <= upper)))):
         row = int(wrong[0])
         unit = "a score in [0, 1]" if upper == 1.0 else "a cost in dollars, finite and >= 0,"
         more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
-        raise DataError(
-            f"{name}: column {column!r}, row {row}: {unit} is expected; found {frame[column].iloc[row]!r}{more}"
-        )
+        found = f"{frame[column].iloc[row]!r}{more}"
+        raise DataError(f"{name}: column {column!r}, row {row}: {unit} is expected; found {found}")
     return values
 
 
 @functools.lru_cache(maxsize=1)
 def _paretobandit() -> RoutingTable:
-    files = {"validation": "val.jsonl", "test": "test_holdout.jsonl"}
     contents, records = [], []
-    for split, file in files.items():
+    for split, file in (("validation", "val.jsonl"), ("test", "test_holdout.jsonl")):
         contents.append(read_checked(package_file("pareto_bandit", f"data/examples/{file}")))
         for line in contents[-1].splitlines():  # of bytes: text lines would also end at U+2028
             row = json.loads(line)

@@ -6,8 +6,9 @@ compared and not efforts.
 from __future__ import annotations
 
 import inspect
+from collections import namedtuple
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,15 +20,9 @@ from l2d_utils.rules import threshold_for_rate
 from l2d_utils.scores import Sample, Score
 from l2d_utils.studies.tables import by_seed, of_metric
 
-
-class Grid(NamedTuple):
-    """What a study tries: keys of `methods`; values of λ (errors) and ridge strengths (on standardised features);
-    deferral rates at which accuracies are listed."""
-
-    methods: tuple[str, ...]
-    temperatures: Sequence[float]
-    ridges: Sequence[float]
-    rates: Sequence[float] = ()
+#: What a study tries: keys of `methods`; values of λ (errors) and ridge strengths (on standardised features); deferral
+#: rates at which accuracies are listed.
+Grid = namedtuple("Grid", "methods temperatures ridges rates", defaults=[()])
 
 
 def compared() -> tuple[str, ...]:
@@ -155,8 +150,7 @@ def chosen_member(frame: pd.DataFrame, members: Sequence[str], name: str) -> pd.
     held = of_metric(frame, "mean_accuracy", "validation")
     means = held.pivot(index=["setting", "seed"], columns="method", values="value")[list(members)]
     best = means.idxmax(axis=1).rename("best").reset_index()
-    rows = frame.merge(best, on=["setting", "seed"])
-    rows = rows[rows["method"] == rows["best"]].drop(columns="best")
+    rows = frame.merge(best, on=["setting", "seed"]).query("method == best").drop(columns="best")
     return pd.concat([frame, rows.assign(method=name)], ignore_index=True)
 
 

@@ -1,7 +1,5 @@
-"""A synthetic world whose Bayes router is known, and many small linear routers fitted in it at once.
-
-`fit_linear` and `fit_plug_in` solve a batch of problems as `routers.DeferralRouter` and `routers.PlugInRouter` do.
-"""
+"""A synthetic world whose Bayes router is known, and many linear routers at once in it, each fitted as by
+`routers.DeferralRouter` (`fit_linear`) or `routers.PlugInRouter` (`fit_plug_in`)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,18 +39,10 @@ TAIL_SHARE = 0.1
 #: Of the variants, and in `image_study` of the rows and the agents; the seeds of a study divide the pool.
 RANDOM_STATE = 42
 
-
 #: What one agent is trained on: rows int64 (m,), sorted, into the data set; labels int64 (m,) as trained on.
 TrainingSet = namedtuple("TrainingSet", "rows labels")
-
-
-class Variant(NamedTuple):
-    """Training sets of the base model and of the expert, and in words what was done."""
-
-    name: str
-    base: TrainingSet
-    expert: TrainingSet
-    description: str
+#: Training sets of the base model and of the expert, and in words what was done.
+Variant = namedtuple("Variant", "name base expert description")
 
 
 def clean(labels: ArrayLike, rows: ArrayLike, n_classes: int) -> TrainingSet:
@@ -112,23 +104,22 @@ def variant(
     `clean`.
     """
     given, how = clean(labels, rows, n_classes), (n_classes, random_state)
-    if name == "clean":
-        return Variant(name, given, given, "both agents trained on the same rows, as they are")
+    both, words = given, "both agents trained on the same rows, as they are"
     if name == "long_tail":
         head = range((n_classes + 1) // 2)
         both = _thinned(given, head, *how)
         words = f"classes {len(head)}..{n_classes - 1} keep {TAIL_SHARE:.0%} of their training rows"
-        return Variant(name, both, both, words)
-    if name == "label_noise":
+    elif name == "label_noise":
         hit = range(-(-3 * n_classes // 10))
-        both = _noisy(given, hit, *how)
-        return Variant(name, both, both, f"training labels of classes 0..{len(hit) - 1} are uniform draws")
-    if name == "specialist":
+        both, words = _noisy(given, hit, *how), f"training labels of classes 0..{len(hit) - 1} are uniform draws"
+    elif name == "specialist":
         if home is None or set(home) - set(range(n_classes)):
             raise ValueError(f"home must name the specialist's classes, in 0..{n_classes - 1}; found {home}")
         words = f"the expert sees classes {sorted(home)} whole and {TAIL_SHARE:.0%} of every other class"
         return Variant(name, given, _thinned(given, home, *how), words)
-    raise ValueError(f"name must be one of {NAMES}; found {name!r}")
+    elif name != "clean":
+        raise ValueError(f"name must be one of {NAMES}; found {name!r}")
+    return Variant(name, both, both, words)
 
 
 def record(found: Iterable[Variant]) -> pd.DataFrame:

@@ -203,7 +203,8 @@ def agent_that_a_saving_is_measured_against(w):
 #: Public functions that choose, fit or fill nothing from rows, and why.
 EXEMPT = {
     "they only measure what was chosen": "compare.measure compare.records posthoc.measure posthoc.curve"
-    " prompts.spending prompts.call_performance prompts.gap_to_oracle posthoc.oracle controls.routing_skill dollars.bought",
+    " prompts.spending prompts.call_performance prompts.gap_to_oracle"
+    " posthoc.oracle controls.routing_skill dollars.bought",
     "they call a procedure above, part by part": "compare.tune_and_measure compare.choose_setting choosing.fit"
     " variants.image_study variants.score_study people.people_study imbalance.feature_study imbalance.pixel_study"
     " imbalance.run prompts.study",

@@ -90,6 +90,10 @@ def default_dollar_unit(dollars: ArrayLike) -> float:
     return unit
 
 
+class UselessAgent(ValueError):
+    """An agent that never earns weight: no loss can learn when to use it."""
+
+
 def reward_weights(costs: ArrayLike) -> NDArray[np.float64]:
     """w_k = c_max − c_k, with c_max the largest entry of the table.  [prior: Mao, Mohri, Zhong 2023, c_max = 1]
 
@@ -119,7 +123,7 @@ def weight_totals(weights: ArrayLike) -> NDArray[np.float64]:
     """m_k = Σ_i w_ik of weights (n, K), (K,): for 0–1 costs, the number of inputs that agent k answers correctly.
 
     Raises:
-        ValueError: an agent's total is 0, so that no loss could learn when to use it, or not a number.
+        UselessAgent: an agent's total is 0, so that no loss could learn when to use it, or not a number.
 
     Example:
         >>> weight_totals(reward_weights([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]]))
@@ -128,10 +132,8 @@ def weight_totals(weights: ArrayLike) -> NDArray[np.float64]:
     weights = np.asarray(weights, dtype=np.float64)
     totals = weights.sum(axis=0)
     if not (totals > 0).all():
-        never = (
-            f"agent {int(np.argmin(totals > 0))} is never better than the worst cost on any of the {len(weights)} rows"
-        )
-        raise ValueError(f"{never} (never correct?), so no loss can learn when to use it; drop its column")
+        never = f"agent {int(np.argmin(totals > 0))} is never better than the worst cost on any of the {len(weights)}"
+        raise UselessAgent(f"{never} rows (never correct?), so no loss can learn when to use it; drop its column")
     return totals
 
 

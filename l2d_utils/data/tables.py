@@ -72,11 +72,12 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
     return routing_table(frame, name=path.stem, source=source, sha256=digest(path.read_bytes()))
 
 
-def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, empty: Sequence[str] = (), **how: str) -> pd.DataFrame:
     """A .csv or .parquet file as it is, prompts and tasks of a csv as text.
 
     Args:
         empty: cells of a csv's score/<agent> and cost/<agent> columns that are read as missing (NaN).
+        how: further arguments of `pandas.read_csv`: sep, decimal.
 
     Raises:
         DataError: not readable, or a column that stands there twice.
@@ -84,14 +85,14 @@ def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
         return read_parquet(path).to_pandas()
     try:
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **how).iloc[0].tolist()
         _check_distinct(path, header)  # pandas would rename the second of two
         # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
         missing = {c: list(empty) for c in header if c.startswith(("score/", "cost/"))} if empty else None
         as_text = {"dtype": dict.fromkeys(("prompt", "task", "split"), str), "na_values": missing}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            return pd.read_csv(path, **as_text, keep_default_na=False, low_memory=False, index_col=False)
+            return pd.read_csv(path, **as_text, **how, keep_default_na=False, low_memory=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable UTF-8 csv file ({error})") from None
 

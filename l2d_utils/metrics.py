@@ -69,25 +69,16 @@ def regret_by_agent(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
         >>> regret_by_agent([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], routes=[0, 0, 1])
         array([0. , 0.5])
     """
-    return measured(costs, routes)[2]
+    costs = check_costs(costs)
+    lost, weight = routed_costs(costs, routes) - costs.min(axis=1), best_agents(costs)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (weight * lost[:, None]).sum(axis=0) / weight.sum(axis=0)
 
 
 def measured(costs: ArrayLike, routes: ArrayLike) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Deferral loss, shares (K,) and regrets (K,) of one routing, checked once: see the functions of these names."""
-    costs = check_costs(costs)
-    n_agents = costs.shape[1]
-    routes = _check_routes(routes, n_agents, len(costs))
-    taken = costs[np.arange(len(costs)), routes]
-    shares = np.bincount(routes, minlength=n_agents) / len(routes)
-    return float(taken.mean()), shares, _regret(costs, taken)
-
-
-def _regret(costs: NDArray, taken: NDArray) -> NDArray[np.float64]:
-    lowest = costs.min(axis=1)
-    best = costs == lowest[:, None]
-    weight = best / best.sum(axis=1, keepdims=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (weight * (taken - lowest)[:, None]).sum(axis=0) / weight.sum(axis=0)
+    """Deferral loss, shares (K,) and regrets (K,) of one routing: see the functions of these names."""
+    loss = deferral_loss(costs, routes)
+    return loss, deferral_ratios(routes, np.shape(costs)[1]), regret_by_agent(costs, routes)
 
 
 def oracle_routes(costs: ArrayLike) -> NDArray[np.int64]:
@@ -124,22 +115,17 @@ class DeferralCurve(NamedTuple):
 def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike) -> DeferralCurve:
     """The exact n+1 points of deferring the highest scores first; a block of ties is shared out evenly.
 
+    Point i is the expected mean cost when exactly i of n inputs are deferred.
+
     Args:
         scores: (n,); higher defers sooner. ±inf is allowed, NaN is not.
         model_cost, expert_cost: (n,) costs of the two agents on the same rows.
-
-    Returns:
-        The curve; point i is the expected mean cost when exactly i of n inputs are deferred.
 
     Example:
         >>> curve = deferral_curve([0.9, 0.1], model_cost=[1.0, 0.0], expert_cost=[0.0, 0.0])
         >>> curve.rate, curve.cost, curve.area
         (array([0. , 0.5, 1. ]), array([0.5, 0. , 0. ]), 0.125)
     """
-    return _curve(*_check_scored(scores, model_cost, expert_cost))
-
-
-def _check_scored(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike) -> tuple[NDArray, NDArray]:
     scores = np.asarray(scores, dtype=np.float64)
     costs = check_costs(np.column_stack([model_cost, expert_cost]))
     check_same_rows(scores=scores, costs=costs)
@@ -147,12 +133,7 @@ def _check_scored(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLi
         raise ValueError(f"scores must be (n,); found shape {scores.shape}")
     if np.isnan(scores).any():
         raise ValueError(f"scores must not be NaN; row {int(np.isnan(scores).argmax())} is")
-    return scores, costs
-
-
-def _curve(scores: NDArray, costs: NDArray) -> DeferralCurve:
-    n = len(scores)
-    order = np.argsort(-scores, kind="stable")
+    n, order = len(scores), np.argsort(-scores, kind="stable")
     change = (costs[:, 1] - costs[:, 0])[order]
     starts = np.concatenate([[True], scores[order][1:] != scores[order][:-1]])
     block = np.cumsum(starts) - 1
@@ -171,9 +152,9 @@ def gap_closed(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike)
         >>> gap_closed([0.9, 0.7, 0.5, 0.1], model_cost=[1, 0, 1, 0], expert_cost=[0, 0, 0, 0])
         0.5
     """
-    scores, costs = _check_scored(scores, model_cost, expert_cost)
-    gain = costs[:, 0] - costs[:, 1]
-    area, oracle, random = (_curve(s, costs).area for s in (scores, gain, np.zeros(len(costs))))
+    area = deferral_curve(scores, model_cost, expert_cost).area
+    gain = np.subtract(model_cost, expert_cost, dtype=np.float64)
+    oracle, random = (deferral_curve(s, model_cost, expert_cost).area for s in (gain, np.zeros(len(gain))))
     if random - oracle <= 1e-15:
         raise ValueError("the cost difference of the two agents is the same on every row: there is no gap to close")
     return float((random - area) / (random - oracle))

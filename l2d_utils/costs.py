@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from l2d_utils.validate import (
-    check_costs, check_matrix, check_per_agent, check_positive, check_same_rows, check_weights, refuse,
+    check_costs,
+    check_matrix,
+    check_per_agent,
+    check_positive,
+    check_same_rows,
+    check_weights,
+    refuse,
 )  # fmt: skip
 
 

@@ -150,8 +150,12 @@ def offsets_for_costs(
         array([0, 1, 1])
     """
     scores, costs = check_with_costs("scores", scores, costs)
+    return _offsets_for_costs(scores, costs, check_per_agent("start", start, scores.shape[1]), sweeps)
+
+
+def _offsets_for_costs(scores: NDArray, costs: NDArray, offsets: NDArray, sweeps: int = 20) -> NDArray[np.float64]:
     n, n_agents = scores.shape
-    offsets, rows = check_per_agent("start", start, n_agents).copy(), np.arange(n)
+    offsets, rows = offsets.copy(), np.arange(n)
     best = _loss(scores, costs, offsets)
     for _ in range(sweeps):
         before = best
@@ -206,12 +210,12 @@ def shrunken_offsets(
     zero = np.zeros(scores.shape[1])
     routes = np.empty((len(SHRINKAGE), len(scores)), dtype=np.int64)
     for fit, judge in KFold(folds, shuffle=True, random_state=random_state).split(scores):
-        offsets = offsets_for_costs(scores[fit], costs[fit])
+        offsets = _offsets_for_costs(scores[fit], costs[fit], zero)
         for row, t in zip(routes, SHRINKAGE, strict=True):
             row[judge] = (scores[judge] + t * offsets).argmax(axis=1)
     losses = [float(costs[np.arange(len(costs)), row].mean()) for row in routes]
     t = SHRINKAGE[int(np.argmin(losses))]
-    return t * offsets_for_costs(scores, costs) if t else zero, min(losses)
+    return t * _offsets_for_costs(scores, costs, zero) if t else zero, min(losses)
 
 
 #: Exponents that `offsets_by_power` chooses from; 0, first, leaves the router alone.

@@ -78,14 +78,12 @@ class Objective:
 class PairLoss(Objective):
     """Equation (1) with everything but the scores fixed; made by `pair_loss`.
 
-    Attributes:
-        weights: W, (n, K) tensor.
-        margins: ρ, (K,) tensor.
-        scale, offset: δ and ι, (K,) tensors: they act on agent j's score whatever the target.
-        shift: Δ, (K,) tensor: taken off the target's own score.
-        q: comp-sum shape, 0 is the cross-entropy, 1 is the mean absolute error.
-        focusing: exponent of the focal factor.
-        decision_offset: (K,) tensor added to the trained scores before the argmax (DR-CPE: log Z_k).
+    Attributes (tensors; all but the weights of shape (K,)):
+        weights, margins: W (n, K), and ρ.
+        scale, offset: δ and ι, which act on agent j's score whatever the target.
+        shift: Δ, taken off the target's own score.
+        decision_offset: added to the trained scores before the argmax (DR-CPE: log Z_k).
+        q, focusing (numbers): comp-sum shape, 0 is the cross-entropy, 1 the mean absolute error; focal exponent.
     """
 
     weights: Tensor

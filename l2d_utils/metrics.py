@@ -69,16 +69,20 @@ def regret_by_agent(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
         >>> regret_by_agent([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], routes=[0, 0, 1])
         array([0. , 0.5])
     """
-    costs = check_costs(costs)
-    lost, weight = routed_costs(costs, routes) - costs.min(axis=1), best_agents(costs)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (weight * lost[:, None]).sum(axis=0) / weight.sum(axis=0)
+    return measured(costs, routes)[2]
 
 
 def measured(costs: ArrayLike, routes: ArrayLike) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Deferral loss, shares (K,) and regrets (K,) of one routing: see the functions of these names."""
-    loss = deferral_loss(costs, routes)
-    return loss, deferral_ratios(routes, np.shape(costs)[1]), regret_by_agent(costs, routes)
+    """Deferral loss, shares (K,) and regrets (K,) of one routing, checked once: see the functions of these names."""
+    costs = check_costs(costs)
+    n, n_agents = costs.shape
+    routes = _check_routes(routes, n_agents, n)
+    taken, lowest = costs[np.arange(n), routes], costs.min(axis=1)
+    best = costs == lowest[:, None]
+    weight = best / best.sum(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        regret = (weight * (taken - lowest)[:, None]).sum(axis=0) / weight.sum(axis=0)
+    return float(taken.mean()), np.bincount(routes, minlength=n_agents) / n, regret
 
 
 def oracle_routes(costs: ArrayLike) -> NDArray[np.int64]:
@@ -126,6 +130,10 @@ def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayL
         >>> curve.rate, curve.cost, curve.area
         (array([0. , 0.5, 1. ]), array([0.5, 0. , 0. ]), 0.125)
     """
+    return _curve(*_check_scored(scores, model_cost, expert_cost))
+
+
+def _check_scored(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike) -> tuple[NDArray, NDArray]:
     scores = np.asarray(scores, dtype=np.float64)
     costs = check_costs(np.column_stack([model_cost, expert_cost]))
     check_same_rows(scores=scores, costs=costs)
@@ -133,6 +141,10 @@ def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayL
         raise ValueError(f"scores must be (n,); found shape {scores.shape}")
     if np.isnan(scores).any():
         raise ValueError(f"scores must not be NaN; row {int(np.isnan(scores).argmax())} is")
+    return scores, costs
+
+
+def _curve(scores: NDArray, costs: NDArray) -> DeferralCurve:
     n, order = len(scores), np.argsort(-scores, kind="stable")
     change = (costs[:, 1] - costs[:, 0])[order]
     starts = np.concatenate([[True], scores[order][1:] != scores[order][:-1]])
@@ -152,9 +164,9 @@ def gap_closed(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike)
         >>> gap_closed([0.9, 0.7, 0.5, 0.1], model_cost=[1, 0, 1, 0], expert_cost=[0, 0, 0, 0])
         0.5
     """
-    area = deferral_curve(scores, model_cost, expert_cost).area
-    gain = np.subtract(model_cost, expert_cost, dtype=np.float64)
-    oracle, random = (deferral_curve(s, model_cost, expert_cost).area for s in (gain, np.zeros(len(gain))))
+    scores, costs = _check_scored(scores, model_cost, expert_cost)
+    gain = costs[:, 0] - costs[:, 1]
+    area, oracle, random = (_curve(s, costs).area for s in (scores, gain, np.zeros(len(costs))))
     if random - oracle <= 1e-15:
         raise ValueError("the cost difference of the two agents is the same on every row: there is no gap to close")
     return float((random - area) / (random - oracle))

@@ -87,13 +87,8 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 10
     F(b) = mean_i max_k (s_ik + b_k) − Σ_k share_k·b_k is convex with gradient "got share − target share". Each step
     sets one b_k to the exact minimiser of F along that coordinate: the quantile of the lead it needs.
 
-    Args:
-        scores: (n, K).
-        shares: (K,) ≥ 0 with sum 1; a target of 0 gives that agent no row.
-        sweeps: most passes over the agents.
-
-    Returns:
-        (K,) offsets with mean 0. Without ties each share is met to within one row; tied rows move together.
+    Shapes: scores (n, K) and shares (K,) ≥ 0 with sum 1 → offsets (K,) with mean 0, after at most `sweeps` passes over
+    the agents. Without ties each share is met to within one row; tied rows move together; a share of 0 gets no row.
 
     Example:
         >>> scores = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.5, 0.0]])  # agent 0 leads everywhere
@@ -136,13 +131,8 @@ def offsets_for_costs(
     Along one b_k the loss is a step function: row i is agent k's iff b_k beats the lead it needs. Sorting the leads
     and summing the cost differences gives the best interval in O(n log n); its midpoint is taken.
 
-    Args:
-        scores, costs: (n, K) on the same rows.
-        start: (K,) first offsets; the result is never worse than these on the given rows.
-        sweeps: most passes over the agents.
-
-    Returns:
-        (K,) offsets: `start` itself if nothing beats it, else offsets with mean 0.
+    Shapes: scores and costs (n, K) of the same rows → offsets (K,) after at most `sweeps` passes over the agents: the
+    offsets `start` themselves if nothing beats them on these rows, else better ones, with mean 0.
 
     Example:
         >>> scores, costs = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0]]), np.array([[0, 1], [1, 0], [1, 0]])
@@ -150,8 +140,12 @@ def offsets_for_costs(
         array([0, 1, 1])
     """
     scores, costs = check_with_costs("scores", scores, costs)
+    return _offsets_for_costs(scores, costs, check_per_agent("start", start, scores.shape[1]), sweeps)
+
+
+def _offsets_for_costs(scores: NDArray, costs: NDArray, offsets: NDArray, sweeps: int = 20) -> NDArray[np.float64]:
     n, n_agents = scores.shape
-    offsets, rows = check_per_agent("start", start, n_agents).copy(), np.arange(n)
+    offsets, rows = offsets.copy(), np.arange(n)
     best = _loss(scores, costs, offsets)
     for _ in range(sweeps):
         before = best
@@ -206,12 +200,12 @@ def shrunken_offsets(
     zero = np.zeros(scores.shape[1])
     routes = np.empty((len(SHRINKAGE), len(scores)), dtype=np.int64)
     for fit, judge in KFold(folds, shuffle=True, random_state=random_state).split(scores):
-        offsets = offsets_for_costs(scores[fit], costs[fit])
+        offsets = _offsets_for_costs(scores[fit], costs[fit], zero)
         for row, t in zip(routes, SHRINKAGE, strict=True):
             row[judge] = (scores[judge] + t * offsets).argmax(axis=1)
     losses = [float(costs[np.arange(len(costs)), row].mean()) for row in routes]
     t = SHRINKAGE[int(np.argmin(losses))]
-    return t * offsets_for_costs(scores, costs) if t else zero, min(losses)
+    return t * _offsets_for_costs(scores, costs, zero) if t else zero, min(losses)
 
 
 #: Exponents that `offsets_by_power` chooses from; 0, first, leaves the router alone.

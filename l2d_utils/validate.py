@@ -63,10 +63,12 @@ def check_weights(weights: ArrayLike) -> NDArray[np.float64]:
     return check_costs(weights, "weights")
 
 
-def check_with_costs(name: str, values: ArrayLike, costs: ArrayLike) -> tuple[NDArray, NDArray[np.float64]]:
-    """`check_matrix` and `check_costs` of two tables, which must have the same rows."""
-    values, costs = check_matrix(name, values), check_costs(costs)
-    check_same_rows(**{name: values, "costs": costs})
+def check_with_costs(
+    name: str, values: ArrayLike, costs: ArrayLike, costs_name: str = "costs"
+) -> tuple[NDArray, NDArray[np.float64]]:
+    """`check_matrix` and `check_costs` of two tables, which must have the same number of rows."""
+    values, costs = check_matrix(name, values), check_costs(costs, costs_name)
+    check_same_rows(**{name: values, costs_name: costs})
     return values, costs
 
 

@@ -4,8 +4,6 @@
 measures what was chosen on its test rows, for one problem per seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple

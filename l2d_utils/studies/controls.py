@@ -3,8 +3,6 @@ at what (`shuffled_experts`), what the inputs say (`shuffled_costs`), the traini
 must then be 0; in `shown_test_rows`, a planted mistake, it must not.
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np

@@ -4,8 +4,6 @@
 `feature_study` (many methods, linear and of other capacity) and `pixel_study`; `run` takes a list of them.
 """
 
-from __future__ import annotations
-
 import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence

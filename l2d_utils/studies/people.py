@@ -1,7 +1,5 @@
 """Deferral to people: CIFAR-10N's answers beside a model's, and whom to ask when every question has a price."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any

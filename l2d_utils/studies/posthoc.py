@@ -3,8 +3,6 @@ one picks among the same number of settings by the area under the cost curve on 
 compared and not efforts.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections import namedtuple
 from collections.abc import Sequence

@@ -4,8 +4,6 @@
 at many price weights.
 """
 
-from __future__ import annotations
-
 import json
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence

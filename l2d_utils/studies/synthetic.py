@@ -1,8 +1,6 @@
 """A synthetic world whose Bayes router is known, and many linear routers at once in it, each fitted as by
 `routers.DeferralRouter` (`fit_linear`) or `routers.PlugInRouter` (`fit_plug_in`)."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass
 

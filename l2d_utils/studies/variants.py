@@ -4,8 +4,6 @@ A variant alters the *training* rows of the two agents only, after validation an
 as row numbers and training labels, so that what an agent saw is on record. [paper: data recipe; see `variant`]
 """
 
-from __future__ import annotations
-
 from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass

@@ -23,9 +23,14 @@ BLOCK_SIZE = 160_000
 BlockLoss = Callable[[Tensor, slice, bool], tuple[Tensor, Tensor | None]]
 
 
-def _agents_by_margin(margins: Tensor) -> list[tuple[float, list[int]]]:
-    every = margins.tolist()
-    return [(rho, [agent for agent, other in enumerate(every) if other == rho]) for rho in dict.fromkeys(every)]
+def _agents_by_margin(margins: Tensor) -> list[tuple[float, list[int] | slice, int]]:
+    """Each distinct ρ, the agents that have it, and their number; agents in a row are a slice: a list would copy."""
+    every, groups = margins.tolist(), []
+    for rho in dict.fromkeys(every):
+        own = [agent for agent, other in enumerate(every) if other == rho]
+        together = own[-1] - own[0] < len(own)
+        groups.append((rho, slice(own[0], own[-1] + 1) if together else own, len(own)))
+    return groups
 
 
 class _SoftMargins(torch.autograd.Function):
@@ -43,20 +48,17 @@ class _SoftMargins(torch.autograd.Function):
         # Where one agent leads by hundreds of nats its rivals underflow; the floor keeps the logarithm finite.
         floor = torch.finfo(gap.dtype).tiny ** 0.75
         saved = []
-        for rho, agents in _agents_by_margin(margins):
+        for rho, own, size in _agents_by_margin(margins):
             e = (gap / rho).exp_()
-            if len(agents) == 1:
-                e[agents[0]] = 0.0
-                out[agents[0]] -= e.sum(dim=0).clamp_(min=floor).log_()  # (2)
+            if size == 1:
+                e[own] = 0.0
+                out[own] -= e.sum(dim=0).clamp_(min=floor).log_()  # (2)
                 continue
             leads = (e == 1.0).to(e)
             rest = e - leads
             rivals = (rest.sum(dim=0, keepdim=True) - rest).add_(leads.sum(dim=0, keepdim=True) - leads)
             rivals.clamp_(min=floor)  # R_k
-            if len(agents) == len(gap):
-                out -= rivals.log()  # (2)
-            else:
-                out[agents] -= rivals[agents].log_()  # (2)
+            out[own] -= rivals[own].log()  # (2)
             saved += [e, leads, rivals]
         ctx.save_for_backward(gap, margins, out, *saved)
         return out
@@ -67,18 +69,16 @@ class _SoftMargins(torch.autograd.Function):
         gap, margins, out, *saved = ctx.saved_tensors
         groups = iter(zip(saved[::3], saved[1::3], saved[2::3], strict=True))  # e, leads, R of each larger group
         result = grad / margins.to(gap)[:, None]  # (3): g_j/ρ_j
-        for rho, agents in _agents_by_margin(margins):
-            if len(agents) == 1:
-                k = agents[0]
+        for rho, own, size in _agents_by_margin(margins):
+            if size == 1:
                 # exp(s_j/ρ)/R_k of (4), a softmax over k's rivals: by (2) log R_k = s_k/ρ − m_k; times g_k
-                e = (gap / rho).sub_(gap[k] / rho - out[k]).exp_().mul_(grad[k])
-                e[k] = 0.0  # (4) is for j ≠ k
+                e = (gap / rho).sub_(gap[own] / rho - out[own]).exp_().mul_(grad[own])
+                e[own] = 0.0  # (4) is for j ≠ k
                 result.sub_(e, alpha=1.0 / rho)  # (5), the one term k of the sum
                 continue
             e, leads, rivals = next(groups)
-            pull = grad / rivals  # (5): g_k/R_k
-            if len(agents) < len(gap):
-                pull[[k for k in range(len(gap)) if k not in agents]] = 0.0  # (5): terms k of this group only
+            pull = torch.zeros_like(grad)
+            pull[own] = grad[own] / rivals[own]  # (5): g_k/R_k, terms k of this group only
             # (5): Σ_{k≠j} is Σ_k less the term k = j, leaders apart as above
             lead_pull = pull * leads
             pull.sub_(lead_pull)
@@ -91,13 +91,8 @@ class _SoftMargins(torch.autograd.Function):
 def soft_margins(scores: Tensor, margins: Tensor | float = 1.0) -> Tensor:
     """m_k = s_k/ρ_k − log Σ_{j≠k} exp(s_j/ρ_k), equation (2).  [ours: the common coordinate of all presets]
 
-    Args:
-        scores: (n, K), K ≥ 2, floating point.
-        margins: ρ, one positive number or (K,).
-
-    Returns:
-        (n, K); differentiable once in `scores`. A lead so large that σ(−m_k) < 1e-28 (float32; 1e-230 in float64)
-        is returned as that bound.
+    Shapes: floating-point scores (n, K), K ≥ 2, and ρ, one positive number or (K,) → (n, K), differentiable once in
+    the scores. A lead so large that σ(−m_k) < 1e-28 (float32; 1e-230 in float64) is returned as that bound.
 
     Example:
         >>> soft_margins(torch.tensor([[2.0, 0.0]]))
@@ -118,9 +113,7 @@ def log_loss(weights: Tensor, margins: Tensor) -> BlockLoss:
         # arithmetic transposes a narrow table faster than a copy does
         scores = torch.mul(scores.t(), 1.0, out=scores.new_empty(scores.shape[::-1]))
         total, gradient = torch.zeros((), dtype=torch.float64, device=scores.device), None
-        for rho, agents in groups:
-            together = agents[-1] - agents[0] < len(agents)  # then a slice, which is a view: a list copies
-            own = slice(agents[0], agents[-1] + 1) if together else agents
+        for rho, own, _ in groups:
             w = weights[rows].t()[own]
             log_p = torch.log_softmax(scores / rho, dim=0)
             total -= (w * log_p[own]).sum(dim=0).sum(dtype=torch.float64)

@@ -25,8 +25,8 @@ def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) 
     ends = np.round(np.cumsum(shares) * n_classes).astype(int)
     homes = tuple(tuple(range(a, b)) for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
     if () in homes:
-        expert = homes.index(())
-        raise ValueError(f"shares {shares.tolist()} of {n_classes} classes leave expert {expert} without a class")
+        found = f"shares {shares.tolist()} of {n_classes} classes"
+        raise ValueError(f"{found} leave expert {homes.index(())} without a class")
     return homes
 
 
@@ -186,14 +186,13 @@ def outputs(
     module.to(device)
     was_training = module.training
     module.eval()
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    parts = []
     try:
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
                 batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
                 features = module.features(batch)
-                logits = module.head(features)
-                parts.append((logits.double().cpu().numpy(), features.double().cpu().numpy()))
+                parts.append([a.double().cpu().numpy() for a in (module.head(features), features)])
     finally:
         module.train(was_training)
     logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

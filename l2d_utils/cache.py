@@ -185,22 +185,18 @@ def _described_code(code: Any, name: str) -> Any:
         if isinstance(code, type):
             parts = {k: v for k, v in vars(code).items() if isinstance(v, types.FunctionType)}
             return [where, *(describe(base, name) for base in code.__bases__), describe(parts, name)]
-        return [where, *_described_function(code, name)]
+        blocks = [code.__code__]
+        for block in blocks:  # functions inside it, too
+            blocks += [c for c in block.co_consts if isinstance(c, types.CodeType)]
+        does = [[b.co_code.hex(), str([c for c in b.co_consts if not isinstance(c, types.CodeType)])] for b in blocks]
+        names = {n for b in blocks for n in b.co_names if n in code.__globals__}
+        around = {n: code.__globals__[n] for n in sorted(names)}
+        closed = [cell.cell_contents for cell in code.__closure__ or ()]
+        around |= zip(code.__code__.co_freevars, closed, strict=True)
+        defaults = [code.__defaults__, code.__kwdefaults__]
+        return [where, does, describe(defaults, name), {k: describe(v, f"{name}: {k}") for k, v in around.items()}]
     finally:
         _open.pop()
-
-
-def _described_function(function: types.FunctionType, name: str) -> list[Any]:
-    blocks = [function.__code__]
-    for block in blocks:  # functions inside it, too
-        blocks += [c for c in block.co_consts if isinstance(c, types.CodeType)]
-    does = [[b.co_code.hex(), str([c for c in b.co_consts if not isinstance(c, types.CodeType)])] for b in blocks]
-    names = {n for b in blocks for n in b.co_names if n in function.__globals__}
-    around = {n: function.__globals__[n] for n in sorted(names)}
-    closed = [cell.cell_contents for cell in function.__closure__ or ()]
-    around |= zip(function.__code__.co_freevars, closed, strict=True)
-    defaults = [function.__defaults__, function.__kwdefaults__]
-    return [does, describe(defaults, name), {k: describe(v, f"{name}: {k}") for k, v in around.items()}]
 
 
 @functools.cache

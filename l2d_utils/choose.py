@@ -49,7 +49,10 @@ def choose(settings: Sequence[Mapping[str, Any]], fitted: Iterable[Any], loss: C
             best = thing, dict(setting), losses[-1]
     if best is None:
         raise ValueError("settings is empty: nothing to choose from")
-    return Chosen(*best, losses, _edges(settings, best[1]))
+    chosen, tried = numbers(best[1]), [numbers(setting) for setting in settings]
+    values = {name: {t[name] for t in tried if name in t} for name in chosen}
+    edges = tuple(n for n, found in values.items() if len(found) > 2 and chosen[n] in (min(found), max(found)))
+    return Chosen(*best, losses, edges)
 
 
 def numbers(setting: Mapping[str, Any]) -> dict[str, float]:
@@ -59,13 +62,6 @@ def numbers(setting: Mapping[str, Any]) -> dict[str, float]:
     margins = flat.pop("margins", ())
     flat |= {f"margin/{k}": rho for k, rho in enumerate(margins, 1)}
     return {name: float(v) for name, v in flat.items() if isinstance(v, (int, float, np.number))}
-
-
-def _edges(settings: Sequence[Mapping[str, Any]], setting: Mapping[str, Any]) -> tuple[str, ...]:
-    tried = [numbers(s) for s in settings]
-    values = {name: {t[name] for t in tried if name in t} for name in numbers(setting)}
-    many = {name: found for name, found in values.items() if len(found) > 2}
-    return tuple(n for n, value in numbers(setting).items() if n in many and value in (min(many[n]), max(many[n])))
 
 
 def fit_settings(

@@ -1,8 +1,10 @@
-"""What routing an input to an agent costs, and the weights and margins that surrogate losses take from it.
+"""What routing an input to an agent costs, and the weights that surrogate losses put on input–agent pairs.
 
 A cost table `costs[n, K]` has one row per input and one column per agent; lower is better. Costs are in
 *errors*: 1 is the price of one wrong answer, so a `price` of 0.1 says "ten questions cost as much as one error".
 """
+
+from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,17 +16,21 @@ from l2d_utils.validate import (
     check_positive,
     check_same_rows,
     check_weights,
-)
+    refuse,
+)  # fmt: skip
 
 
 def costs_from_predictions(
     predictions: ArrayLike, labels: ArrayLike, *, error_cost: ArrayLike = 1.0, price: ArrayLike = 0.0
 ) -> NDArray[np.float64]:
-    """c_k(x, y) = error_cost_k · 1[g_k(x) ≠ y] + price_k, (n, K).  [prior: Mao, Mohri, Zhong 2023]
+    """c_k(x, y) = error_cost_k · 1[g_k(x) ≠ y] + price_k.  [prior: Mao, Mohri, Zhong 2023]
 
     Args:
-        predictions: (n, K) class index that each agent answers. labels: (n,) true class index.
-        error_cost: one number or one per agent, ≥ 0, in errors. price: of asking, likewise.
+        predictions, labels: class index that each agent answers, (n, K), and the true one, (n,).
+        error_cost, price: of a wrong answer and of asking: one number or one per agent, ≥ 0, in errors.
+
+    Returns:
+        (n, K) float64 costs.
 
     Raises:
         ValueError: shapes do not match, or a resulting cost is negative or not finite.
@@ -36,19 +42,18 @@ def costs_from_predictions(
     """
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     if predictions.ndim != 2 or labels.ndim != 1:
-        found = f"found shapes {predictions.shape} and {labels.shape}"
-        raise ValueError(f"predictions must be (n, K) and labels (n,); {found}")
+        found = f"shapes {predictions.shape} and {labels.shape}"
+        raise ValueError(f"predictions must be (n, K) and labels (n,); found {found}")
     check_same_rows(predictions=predictions, labels=labels)
-    n_agents = predictions.shape[1]
-    error_cost = check_per_agent("error_cost", error_cost, n_agents)
-    price = check_per_agent("price", price, n_agents)
+    error_cost = check_per_agent("error_cost", error_cost, predictions.shape[1])
+    price = check_per_agent("price", price, predictions.shape[1])
     return check_costs(error_cost * (predictions != labels[:, None]) + price)
 
 
 def costs_from_scores(
     scores: ArrayLike, dollars: ArrayLike | None = None, *, price_weight: float = 0.0, dollar_unit: float | None = None
 ) -> NDArray[np.float64]:
-    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit, (n, K).  [ours]
+    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit.  [ours]
 
     Args:
         scores: (n, K) quality of each agent's answer in [0, 1].
@@ -56,6 +61,9 @@ def costs_from_scores(
         price_weight: errors that one `dollar_unit` is worth, ≥ 0.
         dollar_unit: dollars; by default the mean price of the dearest agent in this table. Pass the training
             table's value (`default_dollar_unit`) when you price held-out rows.
+
+    Returns:
+        (n, K) float64 costs.
 
     Raises:
         ValueError: a score outside [0, 1] (row and agent named), dollars missing or negative, shapes that differ.
@@ -65,21 +73,14 @@ def costs_from_scores(
         array([[0.12, 0.2 ]])
     """
     scores = check_matrix("scores", scores).astype(np.float64, copy=False)
-    outside = (scores < 0) | (scores > 1)
-    if outside.any():
-        row, agent = np.argwhere(outside)[0]
-        raise ValueError(f"scores must lie in [0, 1]; row {row}, agent {agent} is {scores[row, agent]}")
-    if not np.isfinite(price_weight) or price_weight < 0:
-        raise ValueError(f"price_weight must be a finite number ≥ 0; found {price_weight}")
-    if price_weight == 0:
+    refuse("scores", scores, (scores < 0) | (scores > 1), "lie in [0, 1]")
+    if check_positive("price_weight", price_weight, or_zero=True) == 0:
         return check_costs(1.0 - scores)
     if dollars is None:
         raise ValueError("price_weight > 0 needs dollars (n, K); found None")
     dollars = check_matrix("dollars", dollars, columns=scores.shape[1])
     check_same_rows(scores=scores, dollars=dollars)
-    if (dollars < 0).any():
-        row, agent = np.argwhere(dollars < 0)[0]
-        raise ValueError(f"dollars must be non-negative; row {row}, agent {agent} is {dollars[row, agent]}")
+    refuse("dollars", dollars, dollars < 0, "be non-negative")
     unit = default_dollar_unit(dollars) if dollar_unit is None else check_positive("dollar_unit", dollar_unit)
     return check_costs(1.0 - scores + price_weight * dollars / unit)
 

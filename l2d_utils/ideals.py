@@ -50,10 +50,7 @@ def kl_log_density(
                [0.24, 1.  ]])
     """
     costs = check_matrix("costs", costs).astype(np.float64, copy=False)
-    return _kl_log_density(costs, check_positive("temperature", temperature), _log_probabilities(p, len(costs)))
-
-
-def _kl_log_density(costs: NDArray, temperature: float, log_p: NDArray) -> tuple[NDArray, NDArray]:
+    temperature, log_p = check_positive("temperature", temperature), _log_probabilities(p, len(costs))
     # measured from the smallest cost, so that a tiny λ does not swamp the differences
     least = costs.min(axis=0)
     energy = (least - costs) / temperature
@@ -81,7 +78,7 @@ def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLik
         raise ValueError(f"alpha must be finite and not -1; found {alpha}")
     log_p = _log_probabilities(p, len(cost))
     if abs(alpha - 1) < 1e-6:
-        return np.exp(_kl_log_density(cost[:, None], temperature, log_p)[0][:, 0])
+        return np.exp(kl_log_density(cost[:, None], temperature, p)[0][:, 0])
     support = np.isfinite(log_p)
     log_p, energy = log_p[support], cost[support] / temperature
     cheapest, half = int(energy.argmin()), (alpha - 1.0) / 2.0

@@ -98,11 +98,10 @@ def read(path: Path) -> list[Claim]:
         raise UsageError(f"{path.name}: a list of claims is needed")
     claims = [_claim(entry, number) for number, entry in enumerate(entries, 1)]
     for field in ("id", "title"):
-        seen: set[str] = set()
-        for claim in claims:
-            if getattr(claim, field) in seen:
-                raise UsageError(f"claim {claim.id!r}: {field} {getattr(claim, field)!r} is given twice")
-            seen.add(getattr(claim, field))
+        values = [getattr(claim, field) for claim in claims]
+        for number, value in enumerate(values):
+            if value in values[:number]:
+                raise UsageError(f"claim {claims[number].id!r}: {field} {value!r} is given twice")
     return claims
 
 
@@ -123,10 +122,10 @@ def _claim(entry: Any, number: int) -> Claim:
         fault = "" if str(entry["not_testable"] or "").strip() else "not_testable gives no reason"
     elif len(tested) < 3 or not str(entry["why"] or "").strip():
         fault = "test, why and evidence are needed, or else not_testable"
-    else:
-        fault = _test_fault(entry["test"]) or _evidence_fault(entry["evidence"])
-        if not fault and ("holds" in entry["test"]) == ("quantity" in entry):
-            fault = "quantity is needed for a number, and for nothing else"
+    elif not (fault := _test_fault(entry["test"]) or _evidence_fault(entry["evidence"])) and (
+        ("holds" in entry["test"]) == ("quantity" in entry)
+    ):
+        fault = "quantity is needed for a number, and for nothing else"
     if fault:
         raise UsageError(f"{name}: {fault}")
     return Claim(**{k: " ".join(v.split()) if isinstance(v, str) else v for k, v in entry.items()})
@@ -240,41 +239,35 @@ def _number(name: str, table: pd.DataFrame, part: Mapping, where: Mapping, other
     columns = [part["column"], *part.get("interval", []), *([part["over"]] if "over" in part else [])]
     if lacking := [column for column in columns if column not in table]:
         raise UsageError(f"{name} has no column {lacking[0]!r}; it has {', '.join(table.columns)}")
-    rows = select(name, table, where)
-    if "over" in part:
-        values = _by_repeat(name, rows, part, where)
-        if other is not None:
-            baseline = _by_repeat(name, select(name, table, other), part, other)
-            if set(values.index) != set(baseline.index):
-                raise UsageError(f"{name}: {dict(where)} and {dict(other)} have different entries of {part['over']}")
-            values = values - baseline.reindex(values.index)
-        if len(values) < 2:
-            raise UsageError(f"{name}: {dict(where)} has a single {part['over']}: no interval")
-        mean, low, high = interval(values.to_numpy())
-        return low, mean, high
-    row = _only(name, rows, where)
-    if holds:
-        if row[part["column"]] not in ("True", "False"):
-            raise UsageError(f"{name}: {part['column']} is {row[part['column']]!r}, neither True nor False")
-        return math.nan, float(row[part["column"]] == "True"), math.nan
-    mean = _float(name, row[part["column"]])
+    column, over = part["column"], part.get("over")
+    rows = _by_repeat(name, table, where, over)
+    first = rows.iloc[0]
+    if holds and not over:
+        if first[column] not in ("True", "False"):
+            raise UsageError(f"{name}: {column} is {first[column]!r}, neither True nor False")
+        return math.nan, float(first[column] == "True"), math.nan
+    values = rows[column].astype(object).map(lambda text: _float(name, text))
     if other is not None:
-        mean -= _float(name, _only(name, select(name, table, other), other)[part["column"]])
-    low, high = (_float(name, row[c]) for c in part.get("interval", [part["column"]] * 2))
-    return (low, mean, high) if "interval" in part else (mean, mean, mean)
+        baseline = _by_repeat(name, table, other, over)[column].astype(object).map(lambda text: _float(name, text))
+        if set(values.index) != set(baseline.index):
+            raise UsageError(f"{name}: {dict(where)} and {dict(other)} have different entries of {over}")
+        values = values - baseline.reindex(values.index)
+    if over and len(values) < 2:
+        raise UsageError(f"{name}: {dict(where)} has a single {over}: no interval")
+    mean, low, high = interval(values.to_numpy()) if over else values.iloc[[0, 0, 0]]
+    if "interval" in part:
+        low, high = (_float(name, first[c]) for c in part["interval"])
+    return low, mean, high
 
 
-def _by_repeat(name: str, rows: pd.DataFrame, part: Mapping[str, Any], where: Mapping[str, str]) -> pd.Series:
-    if rows[part["over"]].duplicated().any():
-        raise UsageError(f"{name}: {dict(where)} fits more than one row per {part['over']}")
-    numbers = [_float(name, text) for text in rows[part["column"]]]
-    return pd.Series(numbers, index=list(rows[part["over"]]))
-
-
-def _only(name: str, rows: pd.DataFrame, where: Mapping[str, str]) -> pd.Series:
-    if len(rows) > 1:
+def _by_repeat(name: str, table: pd.DataFrame, where: Mapping[str, str], over: str | None) -> pd.DataFrame:
+    """The selected rows, one per entry of the column `over`, which is their index; without `over` there is one row."""
+    rows = select(name, table, where)
+    if over and rows[over].duplicated().any():
+        raise UsageError(f"{name}: {dict(where)} fits more than one row per {over}")
+    if not over and len(rows) > 1:
         raise UsageError(f"{name}: {dict(where)} fits {len(rows)} rows, one is needed")
-    return rows.iloc[0]
+    return rows.set_axis(list(rows[over]) if over else [0])
 
 
 def _float(name: str, text: str) -> float:
@@ -292,14 +285,11 @@ def _judged(label: str, low: float, mean: float, high: float, test: Mapping[str,
     ((kind, bound),) = test.items()
     if kind == "holds":
         return Reading(label, mean, low, high, HOLDS if mean else AGAINST, 0.0 if mean else -1.0)
-    if kind == "above":
-        inside, outside = low - bound, bound - high
-    elif kind == "below":
-        inside, outside = bound - high, low - bound
+    if kind == "within":
+        bottom, top = bound["target"] - bound["tolerance"], bound["target"] + bound["tolerance"]
     else:
-        target, tolerance = bound["target"], bound["tolerance"]
-        inside = tolerance - max(abs(low - target), abs(high - target))
-        outside = max(low - (target + tolerance), (target - tolerance) - high)
+        bottom, top = (bound, math.inf) if kind == "above" else (-math.inf, bound)
+    inside, outside = min(low - bottom, top - high), max(bottom - high, low - top)
     outcome = HOLDS if inside > 0 else AGAINST if outside > 0 else OPEN
     return Reading(label, mean, low, high, outcome, inside)
 

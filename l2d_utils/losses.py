@@ -86,14 +86,12 @@ class Objective:
 class PairLoss(Objective):
     """Equation (1) with everything but the scores fixed; made by `pair_loss`.
 
-    Attributes:
-        weights: W, (n, K) tensor.
-        margins: ρ, (K,) tensor.
-        scale, offset: δ and ι, (K,) tensors: they act on agent j's score whatever the target.
-        shift: Δ, (K,) tensor: taken off the target's own score.
-        q: comp-sum shape, 0 is the cross-entropy, 1 is the mean absolute error.
-        focusing: exponent of the focal factor.
-        decision_offset: (K,) tensor added to the trained scores before the argmax (DR-CPE: log Z_k).
+    Attributes (tensors; all but the weights of shape (K,)):
+        weights, margins: W (n, K), and ρ.
+        scale, offset: δ and ι, which act on agent j's score whatever the target.
+        shift: Δ, taken off the target's own score.
+        decision_offset: added to the trained scores before the argmax (DR-CPE: log Z_k).
+        q, focusing (numbers): comp-sum shape, 0 is the cross-entropy, 1 the mean absolute error; focal exponent.
     """
 
     weights: Tensor
@@ -111,7 +109,12 @@ class PairLoss(Objective):
         scaled, shifted = self._turned
         plain = self.q == 0 and self.focusing == 0 and not shifted
         loss = log_loss(weights, self.margins) if plain else by_autograd(partial(self._general, weights))
-        return self._rescaled(loss) if scaled else loss
+
+        def rescaled(scores: Tensor, here: slice, wanted: bool) -> tuple[Tensor, Tensor | None]:
+            value, gradient = loss(torch.addcmul(self.offset, scores, self.scale), here, wanted)
+            return value, gradient * self.scale if wanted else None
+
+        return rescaled if scaled else loss
 
     @cached_property
     def _turned(self) -> tuple[bool, bool]:
@@ -121,15 +124,6 @@ class PairLoss(Objective):
     def _general(self, weights: Tensor, scores: Tensor, rows: slice) -> Tensor:
         margin = soft_margins(scores, self.margins) - self.shift / self.margins
         return (comp_sum(margin.t(), self.q, self.focusing) * weights[rows].t()).sum(dtype=torch.float64)
-
-    def _rescaled(self, loss: BlockLoss) -> BlockLoss:
-        """The loss at the scores δ ⊙ s + ι, with its gradient in s."""
-
-        def block_loss(scores: Tensor, rows: slice, wanted: bool) -> tuple[Tensor, Tensor | None]:
-            value, gradient = loss(torch.addcmul(self.offset, scores, self.scale), rows, wanted)
-            return value, gradient * self.scale if wanted else None
-
-        return block_loss
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,20 +172,16 @@ def pair_loss(weights: ArrayLike, **parts: Any) -> PairLoss:
     return _pair(check_weights(weights), **parts)
 
 
-def _pair(
-    weights: NDArray, *, margins: ArrayLike = 1.0, scale: ArrayLike = 1.0, offset: ArrayLike = 0.0,
-    shift: ArrayLike = 0.0, decision_offset: ArrayLike = 0.0, q: float = 0.0, focusing: float = 0.0,
-) -> PairLoss:  # fmt: skip
-    for name, value in (("q", q), ("focusing", focusing)):
-        if not np.isfinite(value) or value < 0:
-            raise ValueError(f"{name} must be a finite number ≥ 0; found {value}")
-
-    parts = {"margins": margins, "scale": scale, "offset": offset, "shift": shift, "decision_offset": decision_offset}
-    for name, value in parts.items():
+def _pair(weights: NDArray, *, q: float = 0.0, focusing: float = 0.0, **per_agent: ArrayLike) -> PairLoss:
+    q, focusing = check_positive("q", q, or_zero=True), check_positive("focusing", focusing, or_zero=True)
+    parts = {"margins": 1.0, "scale": 1.0, "offset": 0.0, "shift": 0.0, "decision_offset": 0.0}
+    if unknown := per_agent.keys() - parts:
+        raise TypeError(f"a loss has no part {sorted(unknown)[0]!r}; there are q, focusing, {', '.join(parts)}")
+    for name, value in (parts | per_agent).items():
         checked = check_per_agent(name, value, weights.shape[1], positive=name == "margins")
         parts[name] = torch.from_numpy(np.array(checked))
     stored = torch.from_numpy(np.array(weights.T, order="C")).t()  # agent-major, as in _pairwise; still of shape (n, K)
-    return PairLoss(stored, **parts, q=float(q), focusing=float(focusing))
+    return PairLoss(stored, **parts, q=q, focusing=focusing)
 
 
 # ---------------------------------------------------------------- more presets: costs (n, K) → objective

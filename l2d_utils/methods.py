@@ -247,8 +247,7 @@ _loss("mild", "MILD", "#D55E00", "D", "-", own=_each("gamma", 0.0, 0.15, 0.35, -
 _loss("mild_free", "MILD, free margins", "#E28E4C", "d", "-.", stands_in=(ROUTERS,))
 _loss("global_temperature", "global temperature", "#56B4E9", "v", "-", own=_each("rho", 1.0, 0.5, 0.25, 2.0, 4.0))
 _loss("reweighted", "re-weighted", "#999933", "v")
-_betas = _each("beta", 0.9, 0.99, 0.999, 0.9999, 0.99999)
-_loss("class_balanced", "class-balanced", "#B8A245", "<", own=_betas)
+_loss("class_balanced", "class-balanced", "#B8A245", "<", own=_each("beta", 0.9, 0.99, 0.999, 0.9999, 0.99999))
 _loss("focal", "focal", "#882255", "p", own=_each("gamma", 0.25, 0.5, 1.0, 2.0, 4.0))
 _loss("ldam", "LDAM", "#332288", "h", own=_each("max_shift", 0.1, 0.25, 0.5, 1.0, 2.0))
 _loss("logit_adjustment", "logit adjustment", "#44AA99", "d", own=_each("tau", 0.1, 0.25, 0.5, 1.0, 1.5))
@@ -260,8 +259,8 @@ _loss("dr_cpe_joint", "DR-CPE, joint", "#009E73", "^", "-", own=_LAMBDAS, score=
 _score, _in = partial(scores.dr_cpe, ideal="marginal", loss="log"), (ROUTERS, PROMPTS, POSTHOC)
 _loss("dr_cpe_marginal", "DR-CPE, marginal", "#0E6956", "<", own=_LAMBDAS, score=_score, stands_in=_in)
 _pairs = ((0.3, 0.0), (0.3, 0.2), (0.3, -0.2), (1.0, 0.2), (1.0, -0.2))
-_own = tuple({"temperature": t, "gamma": g} for t, g in _pairs)
-_loss("margin_dr_cpe", "margin DR-CPE", "#CC79A7", "*", "-", own=_own, stands_in=_ALL)
+_loss("margin_dr_cpe", "margin DR-CPE", "#CC79A7", "*", "-", stands_in=_ALL,
+      own=tuple({"temperature": t, "gamma": g} for t, g in _pairs))  # fmt: skip
 _near = tuple({"n_neighbors": k, "temperature": t} for t in (1.0, 0.3, 3.0) for k in NEIGHBOURS[2::3])
 _add("neighbour_dr_cpe", "neighbour DR-CPE", "[ours]", "#E0B0CC", "<", "-.", make=NeighbourRouter, settings=_near,
      stands_in=(PROMPTS,))  # fmt: skip

@@ -75,19 +75,14 @@ def regret_by_agent(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
 def measured(costs: ArrayLike, routes: ArrayLike) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Deferral loss, shares (K,) and regrets (K,) of one routing, checked once: see the functions of these names."""
     costs = check_costs(costs)
-    n_agents = costs.shape[1]
-    routes = _check_routes(routes, n_agents, len(costs))
-    taken = costs[np.arange(len(costs)), routes]
-    shares = np.bincount(routes, minlength=n_agents) / len(routes)
-    return float(taken.mean()), shares, _regret(costs, taken)
-
-
-def _regret(costs: NDArray, taken: NDArray) -> NDArray[np.float64]:
-    lowest = costs.min(axis=1)
+    n, n_agents = costs.shape
+    routes = _check_routes(routes, n_agents, n)
+    taken, lowest = costs[np.arange(n), routes], costs.min(axis=1)
     best = costs == lowest[:, None]
     weight = best / best.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return (weight * (taken - lowest)[:, None]).sum(axis=0) / weight.sum(axis=0)
+        regret = (weight * (taken - lowest)[:, None]).sum(axis=0) / weight.sum(axis=0)
+    return float(taken.mean()), np.bincount(routes, minlength=n_agents) / n, regret
 
 
 def oracle_routes(costs: ArrayLike) -> NDArray[np.int64]:
@@ -124,12 +119,11 @@ class DeferralCurve(NamedTuple):
 def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike) -> DeferralCurve:
     """The exact n+1 points of deferring the highest scores first; a block of ties is shared out evenly.
 
+    Point i is the expected mean cost when exactly i of n inputs are deferred.
+
     Args:
         scores: (n,); higher defers sooner. ±inf is allowed, NaN is not.
         model_cost, expert_cost: (n,) costs of the two agents on the same rows.
-
-    Returns:
-        The curve; point i is the expected mean cost when exactly i of n inputs are deferred.
 
     Example:
         >>> curve = deferral_curve([0.9, 0.1], model_cost=[1.0, 0.0], expert_cost=[0.0, 0.0])
@@ -151,8 +145,7 @@ def _check_scored(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLi
 
 
 def _curve(scores: NDArray, costs: NDArray) -> DeferralCurve:
-    n = len(scores)
-    order = np.argsort(-scores, kind="stable")
+    n, order = len(scores), np.argsort(-scores, kind="stable")
     change = (costs[:, 1] - costs[:, 0])[order]
     starts = np.concatenate([[True], scores[order][1:] != scores[order][:-1]])
     block = np.cumsum(starts) - 1

@@ -1,7 +1,5 @@
 """Prompts come in clusters: features and a free scorer that follow the nearest training prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,7 +58,7 @@ class NeighbourRouter(BaseEstimator):
         self.n_neighbors = n_neighbors
         self.temperature = temperature
 
-    def fit(self, X: ArrayLike, costs: ArrayLike) -> NeighbourRouter:
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> "NeighbourRouter":
         """Keep features (n, d), n ≥ k, and costs (n, K)."""
         costs = check_costs(costs)
         self.tilts_ = np.exp((costs.min() - costs) / check_positive("temperature", self.temperature))

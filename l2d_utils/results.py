@@ -79,8 +79,7 @@ def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) 
     given by neither are "". Raises ValueError for an unknown column, one given twice, or a value that is no number
     (naming the row).
     """
-    rows = records if isinstance(records, pd.DataFrame) else list(records)
-    frame = pd.DataFrame(rows).reset_index(drop=True)
+    frame = pd.DataFrame(records if isinstance(records, pd.DataFrame) else list(records)).reset_index(drop=True)
     known = [*TIDY[:-1], *FACTS, "value"]
     if unknown := [c for c in [*frame.columns, *constants] if c not in known]:
         raise ValueError(f"records: unknown column {unknown[0]!r}; the columns are {', '.join(known)}")

@@ -9,6 +9,7 @@ Fitted routers go to files and back by `saving`.
 from __future__ import annotations
 
 import copy
+import functools
 import inspect
 import itertools
 import warnings
@@ -32,7 +33,7 @@ from l2d_utils.ideals import PROPER_LOSSES, alpha_density, cpe_loss, kl_log_dens
 from l2d_utils.losses import PRESETS, Objective, to_tensor_type
 from l2d_utils.metrics import deferral_loss
 from l2d_utils.rules import log_ratio_threshold
-from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows
+from l2d_utils.validate import check_matrix, check_per_agent, check_positive, check_same_rows, check_with_costs
 
 
 class Scorer(torch.nn.Module):
@@ -47,11 +48,9 @@ class Scorer(torch.nn.Module):
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
         widths = (len(mean), *hidden, n_outputs)
-        # Linear draws a start of its own, replaced below; the fork keeps that from moving the global generator.
-        with torch.random.fork_rng(devices=[]):
-            self.layers = torch.nn.ModuleList(
-                torch.nn.Linear(a, b, dtype=mean.dtype) for a, b in itertools.pairwise(widths)
-            )
+        # without Linear's own start, which would move the global generator
+        linear = functools.partial(torch.nn.utils.skip_init, torch.nn.Linear, dtype=mean.dtype)
+        self.layers = torch.nn.ModuleList(linear(a, b) for a, b in itertools.pairwise(widths))
         generator = torch.Generator().manual_seed(random_state)
         for layer in self.layers:
             torch.nn.init.zeros_(layer.bias)
@@ -137,10 +136,24 @@ class _WithOffsets(_Routes):
 
 
 class _ScorerEstimator(_Routes):
-    """What the two trained estimators share: fitting a `Scorer` and applying it."""
+    """What the two trained estimators share: their common parameters, fitting a `Scorer` and applying it."""
 
-    def _fit_scorer(self, X: NDArray, loss: ValueAndGradient, unit: float, n_outputs: int) -> None:
-        x = _tensor(X)
+    def __init__(self, l2, hidden, max_iter, tol, random_state, warm_start):
+        self.l2 = l2
+        self.hidden = hidden
+        self.max_iter = max_iter
+        self.tol = tol
+        self.random_state = random_state
+        self.warm_start = warm_start
+
+    def _checked(self, X: ArrayLike, costs: ArrayLike) -> tuple[NDArray, NDArray[np.float64]]:
+        X, costs = check_with_costs("X", X, costs)
+        check_positive("l2", self.l2, or_zero=True)
+        if self.max_iter < 1:
+            raise ValueError(f"max_iter must be ≥ 1; found {self.max_iter}")
+        return X, costs
+
+    def _fit_scorer(self, x: Tensor, loss: ValueAndGradient, unit: float, n_outputs: int) -> None:
         scorer = Scorer(*_moments(x), tuple(self.hidden), n_outputs, self.random_state)
         if self.warm_start and hasattr(self, "scorer_"):
             try:
@@ -148,25 +161,18 @@ class _ScorerEstimator(_Routes):
             except RuntimeError as error:
                 raise ValueError(f"warm_start needs the shapes of the fit before: {error}") from None
         self.n_iter_, self.converged_ = _minimise(scorer, x, loss, unit, self.l2, self.max_iter, self.tol)
-        self.scorer_, self.n_features_in_ = scorer, X.shape[1]
+        self.scorer_, self.n_features_in_ = scorer, x.shape[1]
         if not self.converged_ and not self.hidden:
             warnings.warn(
                 f"L-BFGS stopped after {self.n_iter_} iterations (max_iter={self.max_iter}) short of tol={self.tol}",
                 ConvergenceWarning, stacklevel=3,
             )  # fmt: skip
 
-    def _check_hyperparameters(self) -> None:
-        if not np.isfinite(self.l2) or self.l2 < 0:
-            raise ValueError(f"l2 must be a finite number ≥ 0; found {self.l2}")
-        if self.max_iter < 1:
-            raise ValueError(f"max_iter must be ≥ 1; found {self.max_iter}")
-
     def _raw_scores(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "scorer_")
         X = check_matrix("X", X, columns=self.n_features_in_)
         with torch.no_grad():
-            dtype = self.scorer_.mean.dtype
-            return self.scorer_(_tensor(X).to(dtype)).numpy().astype(np.float64)
+            return self.scorer_(_tensor(X).to(self.scorer_.mean)).numpy().astype(np.float64)
 
 
 class DeferralRouter(_ScorerEstimator, _WithOffsets):
@@ -199,14 +205,9 @@ class DeferralRouter(_ScorerEstimator, _WithOffsets):
         self, loss="two_stage", loss_params=None, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6, random_state=0,
         warm_start=False,
     ):  # fmt: skip
+        super().__init__(l2, hidden, max_iter, tol, random_state, warm_start)
         self.loss = loss
         self.loss_params = loss_params
-        self.l2 = l2
-        self.hidden = hidden
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.warm_start = warm_start
 
     def fit(self, X: ArrayLike, costs: ArrayLike) -> DeferralRouter:
         """Train on features (n, d) and costs (n, K). float32 features train in float32, all else in float64.
@@ -214,9 +215,7 @@ class DeferralRouter(_ScorerEstimator, _WithOffsets):
         Raises:
             ValueError: bad X, costs or parameter (named), unknown loss, rows that differ.
         """
-        X, costs = check_matrix("X", X), check_costs(costs)
-        check_same_rows(X=X, costs=costs)
-        self._check_hyperparameters()
+        X, costs = self._checked(X, costs)
         preset = PRESETS.get(self.loss) if isinstance(self.loss, str) else None
         if not preset and not callable(self.loss):
             raise ValueError(f"loss must be one of {sorted(PRESETS)}, or a function of costs; found {self.loss!r}")
@@ -227,8 +226,9 @@ class DeferralRouter(_ScorerEstimator, _WithOffsets):
             raise ValueError(f"loss_params of {self.loss!r}: {error}") from None
         expected = preset and preset.expected_costs
         table = cross_fitted_costs(X, costs, self.l2, self.random_state) if expected else costs
-        loss, row_weight, offsets = _bound(build(table, **params), costs.shape, _torch_dtype(X))
-        self._fit_scorer(X, loss, row_weight, costs.shape[1])
+        x = _tensor(X)
+        loss, row_weight, offsets = _bound(build(table, **params), costs.shape, x)
+        self._fit_scorer(x, loss, row_weight, costs.shape[1])
         self.n_agents_, self.offsets_ = costs.shape[1], offsets
         return self
 
@@ -238,13 +238,13 @@ class DeferralRouter(_ScorerEstimator, _WithOffsets):
 
 
 def _bound(
-    objective: Objective | Callable[[Tensor], Tensor], shape: tuple[int, int], dtype: torch.dtype
+    objective: Objective | Callable[[Tensor], Tensor], shape: tuple[int, int], like: Tensor
 ) -> tuple[ValueAndGradient, float, NDArray[np.float64]]:
     """What the solver needs of an objective: value and gradient, the mean row weight, the decision offset (K,)."""
     if isinstance(objective, Objective):
         if objective.weights.shape != shape or not objective.weights.any():
             raise ValueError(f"loss: its weights must have shape {shape}, as the costs, and not be all 0")
-        objective = to_tensor_type(objective, torch.empty(0, dtype=dtype))
+        objective = to_tensor_type(objective, like)
         row_weight = float(objective.weights.sum() / shape[0])
         return objective.value_and_gradient, row_weight, objective.decision_offset.numpy().astype(np.float64)
     if not callable(objective):
@@ -287,22 +287,15 @@ class DensityRatioScorer(_ScorerEstimator):
         self, loss="log", temperature=1.0, ideal="joint", alpha=1.0, l2=1e-3, hidden=(), max_iter=1000, tol=1e-6,
         random_state=0, warm_start=False,
     ):  # fmt: skip
+        super().__init__(l2, hidden, max_iter, tol, random_state, warm_start)
         self.loss = loss
         self.temperature = temperature
         self.ideal = ideal
         self.alpha = alpha
-        self.l2 = l2
-        self.hidden = hidden
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.warm_start = warm_start
 
     def fit(self, X: ArrayLike, costs: ArrayLike) -> DensityRatioScorer:
         """Train on features (n, d) and costs (n, 2): column 0 the model h, column 1 the expert m."""
-        X, costs = check_matrix("X", X), check_costs(costs)
-        check_same_rows(X=X, costs=costs)
-        self._check_hyperparameters()
+        X, costs = self._checked(X, costs)
         if costs.shape[1] != 2:
             raise ValueError(f"costs must have 2 columns, model and expert; found {costs.shape[1]}")
         if self.loss not in PROPER_LOSSES:
@@ -311,14 +304,14 @@ class DensityRatioScorer(_ScorerEstimator):
             raise ValueError(f"ideal must be 'joint' or 'marginal'; found {self.ideal!r}")
         check_positive("temperature", self.temperature)
         table = costs if self.ideal == "joint" else cross_fitted_costs(X, costs, self.l2, self.random_state)
-        densities = np.column_stack([alpha_density(c, self.temperature, self.alpha) for c in table.T])
+        densities = np.stack([alpha_density(c, self.temperature, self.alpha) for c in table.T])
         kl = self.alpha == 1.0
         self.log_normalisers_ = kl_log_density(table, self.temperature)[1] if kl else np.zeros(2)
         self.threshold_ = self.threshold_for_price(0.0) if kl else 0.0
-        model, expert = torch.from_numpy(densities.T.copy()).to(_torch_dtype(X))
-
+        x = _tensor(X)
+        model, expert = torch.from_numpy(densities).to(x)
         loss = _by_autograd(lambda scores: cpe_loss(scores[:, 0], expert, model, self.loss))
-        self._fit_scorer(X, loss, 1.0, 1)
+        self._fit_scorer(x, loss, 1.0, 1)
         return self
 
     def threshold_for_price(self, price: float) -> float:
@@ -363,14 +356,12 @@ class PlugInRouter(_WithOffsets):
 
     def fit(self, X: ArrayLike, costs: ArrayLike) -> PlugInRouter:
         """Fit on features (n, d) and costs (n, K)."""
-        X, costs = check_matrix("X", X), check_costs(costs)
-        check_same_rows(X=X, costs=costs)
+        X, costs = check_with_costs("X", X, costs)
         model = self.regressor if self.regressor is not None else _ridge(self.l2, len(X))
         self.regressor_ = clone(model).fit(X, costs)
         self.rows_ = (X, costs) if isinstance(model, KNeighborsRegressor) else None
-        self.n_features_in_ = X.shape[1]
-        self.n_agents_ = costs.shape[1]
-        self.offsets_ = np.zeros(costs.shape[1])
+        self.n_features_in_, self.n_agents_ = X.shape[1], costs.shape[1]
+        self.offsets_ = np.zeros(self.n_agents_)
         return self
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -394,8 +385,9 @@ class LabelRouter(_Routes):
 
     def fit(self, X: ArrayLike, costs: ArrayLike, *, labels: ArrayLike, expected: ArrayLike) -> LabelRouter:
         """Fit on features (n, d) and labels (n,); expected (n, K): costs given the label. The costs are not used."""
-        X, labels, expected = check_matrix("X", X), np.asarray(labels), check_costs(expected)
-        check_same_rows(X=X, labels=labels, expected=expected)
+        X, expected = check_with_costs("X", X, expected, "expected")
+        labels = np.asarray(labels)
+        check_same_rows(X=X, labels=labels)
         regression = LogisticRegression(C=1 / (self.l2 * len(X)), tol=1e-3, max_iter=500)
         self.classifier_ = make_pipeline(StandardScaler(), regression).fit(X, labels)
         self.by_label_ = np.stack([expected[labels == label][0] for label in self.classifier_.classes_])
@@ -422,7 +414,3 @@ def cross_fitted_costs(X: NDArray, costs: NDArray, l2: float, random_state: int,
 def _tensor(X: NDArray) -> Tensor:
     # torch shares numpy's memory, and warns where that is read-only (a data frame's, a memory map's)
     return torch.from_numpy(np.require(X, requirements=["C", "W"]))
-
-
-def _torch_dtype(X: NDArray) -> torch.dtype:
-    return torch.float32 if X.dtype == np.float32 else torch.float64

@@ -10,18 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold
 
-from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows
+from l2d_utils.validate import check_matrix, check_per_agent, check_positive, check_with_costs
 
 
 def chow(model_cost: ArrayLike, expert_cost: ArrayLike, price: float = 0.0) -> NDArray[np.bool_]:
     """Chow's rule: defer iff E[c_h|x] − E[c_m|x] ≥ price.  [prior: Chow 1970; paper for two agents]
 
-    Args:
-        model_cost, expert_cost: (n,) expected costs in errors.
-        price: what asking the expert costs, in errors.
-
-    Returns:
-        (n,) True where the input goes to the expert.
+    Expected costs (n,) and the price of asking the expert are in errors; (n,) True where the input goes to the expert.
 
     Example:
         >>> chow([0.5, 0.5, 0.2], [0.25, 0.5, 0.4], price=0.25)
@@ -40,23 +35,11 @@ def log_ratio_threshold(
     return float(price / check_positive("temperature", temperature) + log_normaliser_model - log_normaliser_expert)
 
 
-def _check_scores(scores: ArrayLike) -> NDArray[np.float64]:
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 1 or len(scores) == 0 or np.isnan(scores).any():
-        raise ValueError(f"scores must be (n,) without NaN, n ≥ 1; found shape {scores.shape}")
-    return scores
-
-
 def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
     """The threshold whose deferral rate on `scores` is nearest to `rate`; full and no deferral can be reached.
 
-    Args:
-        scores: (n,) scores of validation examples.
-        rate: fraction in [0, 1] to defer.
-
-    Returns:
-        The midpoint between the last deferred and the first kept score; −inf defers all, +inf none. Blocks of tied
-        scores are deferred whole or not at all.
+    That is the midpoint between the last deferred and the first kept of the scores (n,) of validation examples; −inf
+    defers all, +inf none. Blocks of tied scores are deferred whole or not at all.
 
     Example:
         >>> threshold_for_rate([0.0, 1.0, 2.0, 3.0], rate=0.5)
@@ -64,14 +47,14 @@ def threshold_for_rate(scores: ArrayLike, rate: float) -> float:
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"rate must lie in [0, 1]; found {rate}")
-    scores = np.sort(_check_scores(scores))[::-1]
-    n = len(scores)
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 1 or len(scores) == 0 or np.isnan(scores).any():
+        raise ValueError(f"scores must be (n,) without NaN, n ≥ 1; found shape {scores.shape}")
+    scores, n = np.sort(scores)[::-1], len(scores)
     cuts = np.concatenate([[0], np.flatnonzero(scores[:-1] > scores[1:]) + 1, [n]])
     deferred = cuts[np.argmin(np.abs(cuts - rate * n))]
-    if deferred == 0:
-        return np.inf
-    if deferred == n:
-        return -np.inf
+    if deferred in (0, n):
+        return -np.inf if deferred else np.inf
     above, below = scores[deferred - 1], scores[deferred]
     with np.errstate(invalid="ignore"):  # −inf beside +inf
         middle = 0.5 * below + 0.5 * above
@@ -97,17 +80,6 @@ def offsets_for_prices(prices: ArrayLike, temperature: float, n_agents: int) -> 
     return -check_per_agent("prices", prices, n_agents) / check_positive("temperature", temperature)
 
 
-def _centred(offsets: NDArray) -> NDArray:
-    return offsets - offsets.mean()
-
-
-def _whole_rows(shares: NDArray, n: int) -> NDArray[np.int64]:
-    exact = shares / shares.sum() * n
-    whole = np.floor(exact + 1e-9).astype(np.int64)
-    whole[np.argsort(whole - exact, kind="stable")[: n - whole.sum()]] += 1
-    return whole
-
-
 def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 100) -> NDArray[np.float64]:
     """Offsets at which each agent receives its target share of these rows.  [ours]
 
@@ -115,28 +87,24 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 10
     F(b) = mean_i max_k (s_ik + b_k) − Σ_k share_k·b_k is convex with gradient "got share − target share". Each step
     sets one b_k to the exact minimiser of F along that coordinate: the quantile of the lead it needs.
 
-    Targets are first rounded to whole rows (largest remainders): with whole targets the steps do not stall.
-
-    Args:
-        scores: (n, K).
-        shares: (K,) ≥ 0 with sum 1; a target of 0 gives that agent no row.
-        sweeps: most passes over the agents.
-
-    Returns:
-        (K,) offsets with mean 0. Without ties each share is met to within one row; tied rows move together.
+    Shapes: scores (n, K) and shares (K,) ≥ 0 with sum 1 → offsets (K,) with mean 0, after at most `sweeps` passes over
+    the agents. Without ties each share is met to within one row; tied rows move together; a share of 0 gets no row.
 
     Example:
         >>> scores = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0], [0.5, 0.0]])  # agent 0 leads everywhere
         >>> route(scores, offsets_for_shares(scores, [0.5, 0.5]))
         array([0, 0, 1, 1])
     """
-    scores = check_matrix("scores", scores).astype(np.float64, copy=False)
+    scores = check_matrix("scores", scores)
     n, n_agents = scores.shape
     shares = check_per_agent("shares", shares, n_agents)
     if (shares < 0).any() or not np.isclose(shares.sum(), 1.0):
         raise ValueError(f"shares must be ≥ 0 and sum to 1; found {shares} with sum {shares.sum():.6g}")
+    # Whole rows by largest remainders: with whole targets the steps do not stall.
+    exact = shares / shares.sum() * n
+    target = np.floor(exact + 1e-9).astype(np.int64)
+    target[np.argsort(target - exact, kind="stable")[: n - target.sum()]] += 1
     offsets = np.zeros(n_agents)
-    target = _whole_rows(shares, n)
     for _ in range(sweeps):
         got = np.bincount((scores + offsets).argmax(axis=1), minlength=n_agents)
         if (got == target).all():
@@ -152,7 +120,7 @@ def offsets_for_shares(scores: ArrayLike, shares: ArrayLike, *, sweeps: int = 10
                 offsets[agent] = needed.max() + spread if offsets[agent] > 0 else needed.min() - spread
         if np.array_equal(offsets, before):
             break
-    return _centred(offsets)
+    return offsets - offsets.mean()
 
 
 def offsets_for_costs(
@@ -163,33 +131,22 @@ def offsets_for_costs(
     Along one b_k the loss is a step function: row i is agent k's iff b_k beats the lead it needs. Sorting the leads
     and summing the cost differences gives the best interval in O(n log n); its midpoint is taken.
 
-    Args:
-        scores, costs: (n, K) on the same rows.
-        start: (K,) first offsets; the result is never worse than these on the given rows.
-        sweeps: most passes over the agents.
-
-    Returns:
-        (K,) offsets: `start` itself if nothing beats it, else offsets with mean 0.
+    Shapes: scores and costs (n, K) of the same rows → offsets (K,) after at most `sweeps` passes over the agents: the
+    offsets `start` themselves if nothing beats them on these rows, else better ones, with mean 0.
 
     Example:
         >>> scores, costs = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0]]), np.array([[0, 1], [1, 0], [1, 0]])
         >>> route(scores, offsets_for_costs(scores, costs))
         array([0, 1, 1])
     """
-    scores, costs = _check_scored(scores, costs)
+    scores, costs = check_with_costs("scores", scores, costs)
     return _offsets_for_costs(scores, costs, check_per_agent("start", start, scores.shape[1]), sweeps)
-
-
-def _check_scored(scores: ArrayLike, costs: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    scores, costs = check_matrix("scores", scores).astype(np.float64, copy=False), check_costs(costs)
-    check_same_rows(scores=scores, costs=costs)
-    return scores, costs
 
 
 def _offsets_for_costs(scores: NDArray, costs: NDArray, offsets: NDArray, sweeps: int = 20) -> NDArray[np.float64]:
     n, n_agents = scores.shape
     offsets, rows = offsets.copy(), np.arange(n)
-    best = costs[rows, (scores + offsets).argmax(axis=1)].mean()
+    best = _loss(scores, costs, offsets)
     for _ in range(sweeps):
         before = best
         for agent in range(n_agents):
@@ -198,25 +155,25 @@ def _offsets_for_costs(scores: NDArray, costs: NDArray, offsets: NDArray, sweeps
             rival = shifted.argmax(axis=1)
             needed = shifted[rows, rival] - scores[:, agent]
             order = np.argsort(needed, kind="stable")
-            sorted_needed = needed[order]
+            edges = np.concatenate([[needed.min() - 2.0], needed[order], [needed.max() + 2.0]])
             gain = costs[order, agent] - costs[order, rival[order]]
             # loss[j]: the j rows that need the least go to `agent`, the others to their best rival
             loss = (costs[rows, rival].sum() + np.concatenate([[0.0], np.cumsum(gain)])) / n
-            distinct = np.concatenate([[True], sorted_needed[1:] > sorted_needed[:-1], [True]])
-            j = int(np.argmin(np.where(distinct, loss, np.inf)))
+            j = int(np.argmin(np.where(edges[1:] > edges[:-1], loss, np.inf)))
             if loss[j] >= best - 1e-12:
                 continue
-            low = sorted_needed[j - 1] if j > 0 else sorted_needed[0] - 2.0
-            high = sorted_needed[j] if j < n else sorted_needed[-1] + 2.0
             trial = offsets.copy()
-            trial[agent] = low + 0.5 * (high - low)
-            trial = _centred(trial)  # before it is judged: rounding may turn a tie
-            reached = costs[rows, (scores + trial).argmax(axis=1)].mean()
-            if reached < best:
+            trial[agent] = edges[j] + 0.5 * (edges[j + 1] - edges[j])
+            trial -= trial.mean()  # before it is judged: rounding may turn a tie
+            if (reached := _loss(scores, costs, trial)) < best:
                 best, offsets = reached, trial
         if best >= before - 1e-12:
             break
     return offsets
+
+
+def _loss(scores: NDArray, costs: NDArray, offsets: NDArray) -> float:
+    return float(costs[np.arange(len(costs)), (scores + offsets).argmax(axis=1)].mean())
 
 
 #: How far offsets are moved from 0 towards the best ones of the validation rows.
@@ -239,7 +196,7 @@ def shrunken_offsets(
         >>> shrunken_offsets(scores, costs)  # agent 0 is right and leads: nothing to move
         (array([0., 0.]), 0.0)
     """
-    scores, costs = _check_scored(scores, costs)
+    scores, costs = check_with_costs("scores", scores, costs)
     zero = np.zeros(scores.shape[1])
     routes = np.empty((len(SHRINKAGE), len(scores)), dtype=np.int64)
     for fit, judge in KFold(folds, shuffle=True, random_state=random_state).split(scores):
@@ -261,16 +218,14 @@ def offsets_by_power(scores: ArrayLike, costs: ArrayLike, totals: ArrayLike) -> 
     For a free scorer MILD's margins ρ_k = (m_k/m_max)^γ order the agents as these offsets do, so they say what margins
     are worth beyond moving the operating point by the same law.
 
-    Args:
-        scores, costs: (n, K) on the same (validation) rows.
-        totals: (K,) weight totals m_k of the training rows.
+    Scores and costs (n, K) are of the same (validation) rows, the weight totals m_k (K,) of the training rows.
 
     Example:
         >>> scores, costs = [[1.0, 0.9], [1.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]
         >>> offsets_by_power(scores, costs, totals=[4.0, 1.0]).round(3)  # γ = 0.15
         array([-0.   ,  0.208])
     """
-    scores, costs = _check_scored(scores, costs)
+    scores, costs = check_with_costs("scores", scores, costs)
     totals = check_per_agent("totals", totals, scores.shape[1], positive=True)
-    law, rows = -np.log(totals / totals.max()), np.arange(len(costs))
-    return min((gamma * law for gamma in POWERS), key=lambda b: float(costs[rows, (scores + b).argmax(axis=1)].mean()))
+    law = -np.log(totals / totals.max())
+    return min((gamma * law for gamma in POWERS), key=lambda b: _loss(scores, costs, b))

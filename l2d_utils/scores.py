@@ -5,8 +5,6 @@ only through the training targets. Trained scores share features and ridge, and 
 a difference of two sigmoids, Max-Prob adds the model's own confidence, Mozannar–Sontag takes a maximum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -46,7 +44,7 @@ class Sample(NamedTuple):
         answers = np.column_stack([self.model.argmax(axis=1), self.expert.argmax(axis=1)])
         return costs_from_predictions(answers, self.labels)
 
-    def at(self, rows: ArrayLike) -> Sample:
+    def at(self, rows: ArrayLike) -> "Sample":
         """The same for some of the rows."""
         return Sample(*(part[rows] for part in self))
 

@@ -59,7 +59,9 @@ def train(
     progress: Callable[[int, float, float], None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> list[float]:
-    """Train a module in place with AdamW under a one-cycle learning rate.
+    """Train a module in place with AdamW under a one-cycle learning rate; the mean training loss per epoch.
+
+    Deterministic per random_state (the initial weights are the caller's: `seeded`).
 
     Args:
         images: uint8 (n, H, W, C), kept so until the batch.
@@ -69,9 +71,6 @@ def train(
         progress: is called after every epoch with epoch, loss and images per second; see `progress_bar`.
         checkpoint: file that keeps the state after every epoch, one per run. A run that finds its own goes on from
             there, and ends bitwise where an uninterrupted one does.
-
-    Returns:
-        Mean training loss per epoch. Deterministic per random_state (the initial weights are the caller's: `seeded`).
 
     Raises:
         ValueError: bad settings, or another run's checkpoint.
@@ -90,12 +89,15 @@ def train(
     optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
     losses, n_batches = [], math.ceil(len(images) / batch_size)
     if checkpoint is not None:
+        # the loss of fixed made-up outputs tells labels, costs or losses apart
+        made_up = np.random.default_rng(0).standard_normal((len(images), module.head.out_features))
+        made_up = torch.as_tensor(made_up, dtype=dtype, device=device)
         settings = {
             "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
             "random_state": random_state, "dtype": str(dtype), "autocast": str(autocast),
             "augmented": augment is not None, "images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
             "parameters": [list(p.shape) for p in module.parameters()],
-            "loss": _probe(module, len(images), batch_loss, dtype, device),
+            "loss": float(batch_loss(made_up, torch.arange(len(images)))),
         }  # fmt: skip
         if Path(checkpoint).is_file():
             state = _read_checkpoint(Path(checkpoint), settings, device)
@@ -180,12 +182,6 @@ def progress_bar(epochs: int, description: str = "") -> Callable[[int, float, fl
             bar.close()
 
     return update
-
-
-def _probe(module: ImageClassifier, n: int, batch_loss: BatchLoss, dtype: torch.dtype, device: torch.device) -> float:
-    """The loss of fixed made-up outputs on all rows: tells labels, costs or losses apart."""
-    made_up = np.random.default_rng(0).standard_normal((n, module.head.out_features))
-    return float(batch_loss(torch.as_tensor(made_up, dtype=dtype, device=device), torch.arange(n)))
 
 
 def _write_checkpoint(path: Path, settings: dict[str, Any], module, optimizer, losses: list[float]) -> None:

@@ -33,34 +33,43 @@ def check_matrix(name: str, values: ArrayLike, *, columns: int | None = None) ->
     # One sum sees every NaN and infinity without an (n, d) temporary; overflow alone is settled by the slow path.
     with np.errstate(invalid="ignore", over="ignore"):
         total = array.sum()
-    if not np.isfinite(total) and not np.isfinite(array).all():
-        row, column = np.argwhere(~np.isfinite(array))[0]
-        raise ValueError(f"{name} must be finite; row {row}, column {column} is {array[row, column]}")
+    if not np.isfinite(total):
+        refuse(name, array, ~np.isfinite(array), "be finite", "column")
     return array
 
 
-def _check_agent_table(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    array = check_matrix(name, values).astype(np.float64, copy=False)
-    if array.shape[1] < 2:
-        raise ValueError(f"{name} needs at least 2 agents (columns); found {array.shape[1]}")
-    if array.min() < 0:
-        row, column = np.argwhere(array < 0)[0]
-        raise ValueError(f"{name} must be non-negative; row {row}, agent {column} is {array[row, column]}")
-    return array
+def refuse(name: str, array: NDArray, bad: NDArray[np.bool_], wanted: str, column: str = "agent") -> None:
+    """Raise ValueError that names the first entry of a table where the mask `bad` is true, if there is one."""
+    if bad.any():
+        row, agent = np.argwhere(bad)[0]
+        raise ValueError(f"{name} must {wanted}; row {row}, {column} {agent} is {array[row, agent]}")
 
 
-def check_costs(costs: ArrayLike) -> NDArray[np.float64]:
+def check_costs(costs: ArrayLike, name: str = "costs") -> NDArray[np.float64]:
     """Return `costs` as a finite, non-negative float64 (n, K) array with K ≥ 2.
 
     Raises:
         ValueError: as `check_matrix`; a negative cost in a named row; fewer than two agents.
     """
-    return _check_agent_table("costs", costs)
+    array = check_matrix(name, costs).astype(np.float64, copy=False)
+    if array.shape[1] < 2:
+        raise ValueError(f"{name} needs at least 2 agents (columns); found {array.shape[1]}")
+    refuse(name, array, array < 0, "be non-negative")
+    return array
 
 
 def check_weights(weights: ArrayLike) -> NDArray[np.float64]:
     """The same for a table of pair weights (n, K)."""
-    return _check_agent_table("weights", weights)
+    return check_costs(weights, "weights")
+
+
+def check_with_costs(
+    name: str, values: ArrayLike, costs: ArrayLike, costs_name: str = "costs"
+) -> tuple[NDArray, NDArray[np.float64]]:
+    """`check_matrix` and `check_costs` of two tables, which must have the same number of rows."""
+    values, costs = check_matrix(name, values), check_costs(costs, costs_name)
+    check_same_rows(**{name: values, costs_name: costs})
+    return values, costs
 
 
 def check_same_rows(**arrays: NDArray) -> None:
@@ -70,11 +79,11 @@ def check_same_rows(**arrays: NDArray) -> None:
         raise ValueError(f"the arrays must have the same number of rows; {found}")
 
 
-def check_positive(name: str, value: float) -> float:
-    """Return `value` as a float; raise ValueError unless it is a finite number above 0."""
+def check_positive(name: str, value: float, *, or_zero: bool = False) -> float:
+    """Return `value` as a float; raise ValueError unless it is a finite number above 0, or 0 where that is allowed."""
     number = float(value)
-    if not np.isfinite(number) or number <= 0:
-        raise ValueError(f"{name} must be a finite number > 0; found {value}")
+    if not np.isfinite(number) or number < 0 or (number == 0 and not or_zero):
+        raise ValueError(f"{name} must be a finite number {'≥' if or_zero else '>'} 0; found {value}")
     return number
 
 

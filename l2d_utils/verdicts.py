@@ -168,10 +168,9 @@ def chance_to_pass(readings: Sequence[Reading], effect: float, margin: float, dr
     passed = 0
     for _ in range(draws):
         shared = rng.normal()  # the rows are common to all readings, as `pooled` takes them
-        drawn = [
-            r._replace(values=r.unit * effect + r.rows_se * shared
-                       + rng.normal(0.0, np.std(r.values, ddof=1), len(r.values)))
-            for r in readings
-        ]  # fmt: skip
+        drawn = []
+        for r in readings:
+            noise = rng.normal(0.0, np.std(r.values, ddof=1), len(r.values))
+            drawn.append(r._replace(values=r.unit * effect + r.rows_se * shared + noise))
         passed += better(drawn, margin).verdict == REPRODUCED
     return passed / draws

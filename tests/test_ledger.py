@@ -70,6 +70,7 @@ def _judged(folder, entry):
         (_with(test={"below": 0, "above": 0}), "test must be one of"),
         (_with(test={"below": "0"}), "is not what it takes"),
         (_with(test={"above": float("nan")}), "is not what it takes"),
+        (_with(test={"within": 3}), "is not what it takes"),
         (_with(test={"within": {"target": 1}}), "is not what it takes"),
         (_with(test={"within": {"target": 1, "tolerance": 0}}), "is not what it takes"),
         (_with(test={"holds": False}, quantity=None), "is not what it takes"),

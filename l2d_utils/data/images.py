@@ -37,8 +37,7 @@ class ImageData:
     """A labelled image data set, in memory and read-only.
 
     Attributes:
-        images: uint8 (n, H, W, C).
-        labels: int64 (n,) in 0..len(classes)−1.
+        images: uint8 (n, H, W, C). labels: int64 (n,) in 0..len(classes)−1.
         test: bool (n,), or None when the source has no test part.
         sha256: of the files read (of their digests in order, when there are several).
     """
@@ -228,8 +227,6 @@ def _checked(name, images, labels, test, classes, how, sha256, path) -> ImageDat
     counts = f"{np.sum(~test):,} training and {np.sum(test):,} test images"
     return _data(name, images, labels, test, classes, f"{name} from L2D_DATA_DIR, {counts}{how}", sha256)
 
-
-# ---------------------------------------------------------------- what people answered
 
 HUMAN_COLUMNS = ["path", "label", "human_1", "human_2", "human_3", "human_aggregate"]
 

@@ -88,12 +88,11 @@ def read_table(path: Path, empty: Sequence[str] = (), **how: str) -> pd.DataFram
         header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **how).iloc[0].tolist()
         _check_distinct(path, header)  # pandas would rename the second of two
         # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
-        text = {c: str for c in ("prompt", "task", "split")}
         missing = {c: list(empty) for c in header if c.startswith(("score/", "cost/"))} if empty else None
-        as_text = {"dtype": text, "keep_default_na": False, "na_values": missing}
+        as_text = {"dtype": dict.fromkeys(("prompt", "task", "split"), str), "na_values": missing}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            return pd.read_csv(path, **as_text, **how, low_memory=False, index_col=False)
+            return pd.read_csv(path, **as_text, **how, keep_default_na=False, low_memory=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable UTF-8 csv file ({error})") from None
 

@@ -60,16 +60,6 @@ def _draw_lines(ax: Axes, frame: pd.DataFrame, styles: Mapping, markers: bool, b
         )  # fmt: skip
 
 
-def _draw_verticals(ax: Axes, verticals: Mapping[str, float]) -> None:
-    """Dotted lines, named above the axes; a panel's title makes room for the names."""
-    for text, at in verticals.items():
-        ax.axvline(at, color=style.MUTED, linewidth=1.2, linestyle=":")
-        look = {"ha": "center", "va": "bottom", "fontsize": 11, "color": style.MUTED}
-        ax.annotate(style.plain(text), (at, 1), xycoords=ax.get_xaxis_transform(), **style.in_points(0, 3), **look)
-    if verticals:
-        ax.set_title(ax.get_title(loc="left"), pad=22)
-
-
 @style.styled
 def lines(
     frame: pd.DataFrame,
@@ -111,8 +101,7 @@ def lines(
     band = (low, high) if low else None
     frame = check_frame("frame", frame, [hue, panel], [x, y, *(band or ())])
     for column, scale in ((x, xscale), (y, yscale)):
-        bad = np.flatnonzero(frame[column] <= 0) if scale == "log" else []
-        if len(bad):
+        if scale == "log" and len(bad := np.flatnonzero(frame[column] <= 0)):
             raise ValueError(f"frame: column {column!r} has {frame[column][bad[0]]} in row {bad[0]}, must be > 0")
     styles, panels = _line_styles(frame[hue]), panels_of(frame, panel)
     grid = style.panel_grid(len(panels))
@@ -123,7 +112,11 @@ def lines(
         ax.set(xscale=xscale, yscale=yscale)
         _draw_references(ax, references or {})
         _draw_lines(ax, rows.assign(x=rows[x], y=rows[y], hue=rows[hue]), styles, markers, band)
-        _draw_verticals(ax, verticals or {})
+        for text, at in (verticals or {}).items():  # named above the axes; the title makes room for the names
+            ax.axvline(at, color=style.MUTED, linewidth=1.2, linestyle=":")
+            look = {"ha": "center", "va": "bottom", "fontsize": 11, "color": style.MUTED, **style.in_points(0, 3)}
+            ax.annotate(style.plain(text), (at, 1), xycoords=ax.get_xaxis_transform(), **look)
+            ax.set_title(style.plain(name), pad=22)
         if ylim:
             ax.set_ylim(ylim)
         if k + grid[1] >= len(panels):

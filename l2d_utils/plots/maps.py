@@ -29,6 +29,7 @@ SEQUENTIAL = LinearSegmentedColormap.from_list(
 
 CHARACTER = 0.085  # inches; width of one in 11-point text
 
+BORDER = {"color": INK, "linestyle": "--", "linewidth": 1.8}
 Decide = Callable[[np.ndarray], np.ndarray]
 
 
@@ -42,16 +43,6 @@ def _levels(frame: pd.DataFrame, column: str) -> dict[object, str]:
     found = list(frame[column].unique())
     found = sorted(found) if pd.api.types.is_numeric_dtype(frame[column]) else found
     return {value: style.method_label(value) for value in found}
-
-
-def _colours(values: pd.Series, center: float | None) -> dict[str, object]:
-    """Colour map and range: diverging around `center`, or sequential without one."""
-    low, high = float(values.min()), float(values.max())
-    if center is None:
-        room = 0.0 if high > low else 0.5
-        return {"cmap": SEQUENTIAL, "vmin": low - room, "vmax": high + room}
-    reach = max(abs(low - center), abs(high - center)) or 1.0
-    return {"cmap": DIVERGING, "norm": TwoSlopeNorm(center, center - reach, center + reach)}
 
 
 @style.styled
@@ -94,15 +85,22 @@ def heatmap(
     height = len(down) * float(np.clip(0.55 * cell, 0.38, 0.62))
     fig = style.new_figure(max(1.3 + grid[0] * (0.35 + height), 3.4), title)
     axes = style.panel_axes(fig, len(panels), grid)
-    longest = max(len(_cell_text(v, fmt)) for v in (frame[value].min(), frame[value].max()))
+    low, high = float(frame[value].min()), float(frame[value].max())
+    longest = max(len(_cell_text(v, fmt)) for v in (low, high))
     fits = cell >= CHARACTER * longest + 0.1  # else the colours speak alone
     inset = min(0.2, CHARACTER / cell)
+    if center is None:
+        room = 0.0 if high > low else 0.5
+        colours = {"cmap": SEQUENTIAL, "vmin": low - room, "vmax": high + room}
+    else:
+        reach = max(abs(low - center), abs(high - center)) or 1.0
+        colours = {"cmap": DIVERGING, "norm": TwoSlopeNorm(center, center - reach, center + reach)}
     for k, (ax, (name, part)) in enumerate(zip(axes, panels, strict=True)):
         table = part.pivot(index=rows, columns=cols, values=value).reindex(index=down, columns=across).to_numpy()
         texts = np.vectorize(lambda v: _cell_text(v, fmt), otypes=[str])(table)
         seaborn.heatmap(
             table, mask=~np.isfinite(table), ax=ax, cbar=False, linewidths=1.5, linecolor=FACE, fmt="",
-            annot=texts if fits else None, annot_kws={"fontsize": 11}, **_colours(frame[value], center),
+            annot=texts if fits else None, annot_kws={"fontsize": 11}, **colours,
         )  # fmt: skip
         ax.grid(False)
         ax.set_facecolor("#EEF0F2")
@@ -179,10 +177,6 @@ def _name_regions(ax: Axes, x: np.ndarray, y: np.ndarray, winners: np.ndarray, b
         ax.text(x[j - 1], y[i - 1], f"agent {k + 1}", color=style.readable(mix(color, INK, 0.25)), **look)
 
 
-def _border_key(label: str) -> Line2D:
-    return Line2D([], [], color=INK, linestyle="--", linewidth=1.8, label=label)
-
-
 def _panel_figure(decide: Mapping[str, Decide], title: str | None, aspect: float) -> tuple[Figure, list[Axes]]:
     """One panel per rule, three a row; `aspect` is height over width of a panel."""
     if not isinstance(decide, Mapping) or not decide:
@@ -235,7 +229,7 @@ def simplex_regions(
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.02, height + 0.02), aspect="equal")
         ax.axis("off")
     if bayes is not None:
-        fig.legend(handles=[_border_key("Bayes rule's borders")], loc="outside lower center")
+        fig.legend([Line2D([], [], **BORDER)], ["Bayes rule's borders"], loc="outside lower center")
     return fig
 
 
@@ -291,7 +285,7 @@ def plane_regions(
         handles.append((Patch(facecolor=style.tint(color), edgecolor=color), dot))
     names = [style.plain(label) for label in labels]
     if bayes is not None:
-        handles.append(_border_key(border))
+        handles.append(Line2D([], [], **BORDER))
         names.append(border)
     look = {"title": meaning, "handler_map": {tuple: HandlerTuple(ndivide=1, pad=0)}}
     fig.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)), **look)

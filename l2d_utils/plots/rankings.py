@@ -266,7 +266,12 @@ def outcomes(
         if percent:
             style.as_percent(ax.xaxis)
         ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)))
-    _name_rows(axes[0], at)
+    names = {y: style.method_label(name) for (_, name), y in at.items() if name is not None}
+    axes[0].set_yticks(list(names), list(names.values()))
+    look = {"ha": "right", "va": "center", "fontsize": 12, "fontweight": "bold", "color": style.INK}
+    look |= {"xycoords": axes[0].get_yaxis_transform(), **style.in_points(-4, 0)}
+    for group, y in ((group, y) for (group, name), y in at.items() if name is None):
+        axes[0].annotate(style.plain(group), (0, y), **look)
     if panel:
         fig.supxlabel(value, fontsize=12)
     else:
@@ -288,15 +293,6 @@ def _places(frame: pd.DataFrame) -> dict[tuple[str, str | None], float]:
             y += 1
         y += 0.4
     return at
-
-
-def _name_rows(ax, at: dict[tuple[str, str | None], float]) -> None:
-    rows = {y: style.method_label(name) for (_, name), y in at.items() if name is not None}
-    ax.set_yticks(list(rows), list(rows.values()))
-    look = {"ha": "right", "va": "center", "fontsize": 12, "fontweight": "bold", "color": style.INK}
-    for (group, name), y in at.items():
-        if name is None:
-            ax.annotate(style.plain(group), (0, y), xycoords=ax.get_yaxis_transform(), **style.in_points(-4, 0), **look)
 
 
 def _draw_outcomes(ax, rows: pd.DataFrame, at: dict[tuple[str, str | None], float]) -> None:

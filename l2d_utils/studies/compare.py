@@ -4,8 +4,6 @@
 measures what was chosen on its test rows, for one problem per seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -64,10 +62,8 @@ def tune(keys: Iterable[str], problem: Problem, **fit: Any) -> dict[str, Tuned]:
     """Fit every setting of the trained and moved methods on the training rows, and choose one on the validation rows:
     key → tuned router. fit: every, ridge_factor, ridge and solver of `fit_method`.
 
-    A moved router shares the fits of its base and takes the setting that is best together with its offsets.
-
-    Raises:
-        ValueError: a control or a score (nothing to tune); a field of the problem that a method needs is None.
+    A moved router shares the fits of its base and takes the setting that is best together with its offsets. Raises
+    ValueError for a control or a score (nothing to tune), or if a field of the problem that a method needs is None.
     """
     wanted, tuned = [_checked(key, problem) for key in keys], {}
     for base in dict.fromkeys(method.base or method.key for method in wanted):
@@ -90,12 +86,10 @@ def fit_method(
     method: Method, problem: Problem, every: int = 1, ridge_factor: float = 1.0, ridge: float | None = None,
     solver: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[Any]]:  # fmt: skip
-    """Settings of a trained router, and a fit on the training rows for each.
+    """Settings of a trained router (every, ridge_factor: as in `methods.settings`), with a fit on the training rows.
 
-    Args:
-        every, ridge_factor: as in `methods.settings`.
-        ridge: one strength for every setting (times ridge_factor), to see what a method does when it is *not* tuned.
-        solver: parameters of the estimators that have them: tol, warm_start, random_state.
+    ridge: one strength for every setting (times ridge_factor), to see what a method does when it is *not* tuned.
+    solver: parameters of the estimators that have them: tol, warm_start, random_state.
     """
     if method.make is None:
         raise ValueError(f"{method.key!r} is no router that can be tuned")
@@ -151,13 +145,10 @@ def routed(keys: Sequence[str], problem: Problem, tuned: Mapping[str, Tuned]) ->
     """Routes of the test rows by method, in the order of the keys: tuned routers and controls; (n,), or (r, n)."""
     test, routes = problem.split.test, {}
     for key in keys:
-        if key in tuned:
-            routes[key] = tuned[key].predict(problem.X[test])
-            continue
-        control = _checked(key, problem)
-        if control.route is None:
+        control = None if key in tuned else _checked(key, problem)
+        if control and control.route is None:
             raise ValueError(f"{key!r} is neither tuned nor a control")
-        routes[key] = control.route(problem, test)
+        routes[key] = control.route(problem, test) if control else tuned[key].predict(problem.X[test])
     return routes
 
 
@@ -207,9 +198,8 @@ def compare(
         every, ridge_factor, solver: as in `fit_method`; every router gets the seed as its random_state.
         constants: entries of other tidy columns, for example notebook="06", study="quick", setting="70/20/10", n=500.
 
-    Returns:
-        Tidy frame. split "test": metrics deferral_loss, and share and regret by agent; split "validation":
-        deferral_loss at the chosen setting, "chosen" by parameter, and "edge" where a chosen value lies on the edge.
+    Returns a tidy frame. Test: deferral_loss; share and regret by agent. Validation: deferral_loss at the chosen
+    setting; "chosen" by parameter, and "edge" where a chosen value lies on the edge.
     """
     fit, parts = {"every": every, "ridge_factor": ridge_factor}, []
     for seed in seeds:

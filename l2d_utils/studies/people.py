@@ -1,7 +1,5 @@
 """Deferral to people: CIFAR-10N's answers beside a model's, and whom to ask when every question has a price."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,8 +70,8 @@ def ask_people(rows: Sample, errors: NDArray, split: Split, prices: Sequence[flo
     "confidence" is Chow's rule with the model's own error probability 1 − max_y h_y and the people's mean training
     errors; "best_single" takes the action that is cheapest there; "one_person" and "three_people" always ask.
 
-    Metrics: deferral_loss (errors, price included), accuracy, questions (per image), share of agent 1, 2, 3 as in
-    `ACTIONS`, and for dr_cpe_marginal the shares among the images of each class.
+    Metrics: deferral_loss (errors, price included), accuracy, questions (per image), share of agents 1..3 (`ACTIONS`),
+    and for dr_cpe_marginal the shares among the images of each class.
     """
     free, *problems = (Problem(rows.X, action_costs(errors, price), split) for price in (0.0, *prices))
     train, test, n = split.train, split.test, len(split.test)
@@ -88,12 +86,9 @@ def ask_people(rows: Sample, errors: NDArray, split: Split, prices: Sequence[flo
     found, labels = [], rows.labels[test]
     for method, by_price in routes.items():
         for price, problem, to in zip(prices, problems, by_price, strict=True):
-            records = [
-                {"metric": "deferral_loss", "value": deferral_loss(problem.costs[test], to)},
-                {"metric": "accuracy", "value": 1 - deferral_loss(free.costs[test], to)},
-                {"metric": "questions", "value": QUESTIONS[to].mean()},
-                *_shares(to),
-            ]
+            loss, errs = deferral_loss(problem.costs[test], to), deferral_loss(free.costs[test], to)
+            values = {"deferral_loss": loss, "accuracy": 1 - errs, "questions": QUESTIONS[to].mean()}
+            records = [{"metric": metric, "value": value} for metric, value in values.items()] + _shares(to)
             if method == "dr_cpe_marginal":
                 records += [r | {"label": c} for c in np.unique(rows.labels) for r in _shares(to[labels == c])]
             found += [{"method": method, "price": price, **record} for record in records]
@@ -136,9 +131,8 @@ def people_study(
     """Deferral to people, on training images that the base model (of the clean variant) has not seen.
 
     The study "one person" is `score_study` with the first human label as the expert; "prices" is `ask_people`;
-    "accuracy" holds that of the model, the three labels and the aggregate, of all and by class. `test_rows` of the
-    images are the test rows of all seeds; of the others each seed takes `plan.score_rows` to train on and the rest to
-    choose on. Finished parts are kept in `folder`.
+    "accuracy" is that of the model, the three labels and the aggregate, of all and by class. `test_rows` of the images
+    test all seeds; of the others each seed trains on `plan.score_rows` and chooses on the rest. `folder` keeps parts.
     """
     rows, errors = answers(data, humans, plan, base_outputs(data, plan, "clean", folder))
     test, rest = np.split(np.random.default_rng(RANDOM_STATE).permutation(len(rows.labels)), [test_rows])

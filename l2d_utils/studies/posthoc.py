@@ -1,14 +1,12 @@
-"""The study of post-hoc deferral: scores for a fixed model and a fixed expert, tuned alike and measured alike.
-
-Which scores there are stands in `methods`, what each computes in `scores`. Every trained score picks among the same
-number of settings by the area under the cost curve on validation rows, so that objectives are compared and not efforts.
+"""The study of post-hoc deferral: scores (see `methods`, `scores`) for a fixed model and a fixed expert. Every trained
+one picks among the same number of settings by the area under the cost curve on validation rows, so that objectives are
+compared and not efforts.
 """
 
-from __future__ import annotations
-
 import inspect
+from collections import namedtuple
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,15 +18,9 @@ from l2d_utils.rules import threshold_for_rate
 from l2d_utils.scores import Sample, Score
 from l2d_utils.studies.tables import by_seed, of_metric
 
-
-class Grid(NamedTuple):
-    """What a study tries: keys of `methods`; values of λ (errors) and ridge strengths (on standardised features);
-    deferral rates at which accuracies are listed."""
-
-    methods: tuple[str, ...]
-    temperatures: Sequence[float]
-    ridges: Sequence[float]
-    rates: Sequence[float] = ()
+#: What a study tries: keys of `methods`; values of λ (errors) and ridge strengths (on standardised features); deferral
+#: rates at which accuracies are listed.
+Grid = namedtuple("Grid", "methods temperatures ridges rates", defaults=[()])
 
 
 def compared() -> tuple[str, ...]:
@@ -44,11 +36,9 @@ def _parameters(key: str) -> tuple[str, ...]:
 
 
 def settings_of(key: str, temperatures: Sequence[float], ridges: Sequence[float]) -> list[dict[str, Any]]:
-    """The settings that a score is tuned over: as many for every trained one. ValueError for a key without a score.
-
-    With a λ (or other parameters of its own): each value with every ridge strength. With a ridge alone: a finer grid,
-    from a third of the smallest to three times the largest.
-    """
+    """The settings that a score is tuned over, as many for every trained one. With a λ (or parameters of its own):
+    each value with every ridge strength. With a ridge alone: a finer grid, from a third of the smallest to three times
+    the largest. ValueError for a key without a score."""
     taken, own = _parameters(key), table.find(key).own
     if "l2" not in taken:
         return [{}]
@@ -158,8 +148,7 @@ def chosen_member(frame: pd.DataFrame, members: Sequence[str], name: str) -> pd.
     held = of_metric(frame, "mean_accuracy", "validation")
     means = held.pivot(index=["setting", "seed"], columns="method", values="value")[list(members)]
     best = means.idxmax(axis=1).rename("best").reset_index()
-    rows = frame.merge(best, on=["setting", "seed"])
-    rows = rows[rows["method"] == rows["best"]].drop(columns="best")
+    rows = frame.merge(best, on=["setting", "seed"]).query("method == best").drop(columns="best")
     return pd.concat([frame, rows.assign(method=name)], ignore_index=True)
 
 
@@ -179,11 +168,8 @@ def against_best(frame: pd.DataFrame, methods: Sequence[str], rivals: Sequence[s
 
 def ranks(frame: pd.DataFrame, others: Sequence[str], members: Sequence[str]) -> pd.DataFrame:
     """Rank of each method in every setting by its mean share of the gap closed (1 is best, ties share the mean rank):
-    columns method, one per setting, mean, worst; best worst rank first.
-
-    One member of a family is in the race at a time (for the ranks of `others`, the first), so that relatives do not
-    push anyone down.
-    """
+    columns method, one per setting, mean, worst; best worst rank first. One member of a family is in the race at a time
+    (for the ranks of `others`, the first), so that relatives do not push anyone down."""
     means = of_metric(frame, "gap_closed").groupby(["method", "setting"], sort=False)["value"].mean().unstack("setting")
     if {*others, *members} - set(means.index) or means.loc[[*others, *members]].isna().any(axis=None):
         raise ValueError("frame must hold gap_closed of every method in every setting")

@@ -1,16 +1,15 @@
 """Routing among language models: dollars, splits of prompts, RouteLLM's measures, and every method on one table.
 
-A routing table brings prompts, a score per agent in [0, 1] and (perhaps) dollars per request. `problem_at_price` turns
-it into a `Problem` at one price weight; `study` compares methods on many splits at many price weights.
+`problem_at_price` turns a routing table into a `Problem` at one price weight; `study` compares methods on many splits
+at many price weights.
 """
 
-from __future__ import annotations
-
 import json
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,10 +31,8 @@ SOLVER = {"tol": 1e-4}
 
 
 def list_prices(name: str) -> dict[str, float]:
-    """Agent → dollars per million output tokens, from ``$L2D_DATA_DIR/routing/<name>_prices.json``.
-
-    Raises FileNotFoundError; DataError if it is no JSON object of {"output": dollars} per agent.
-    """
+    """Agent → dollars per million output tokens, from ``$L2D_DATA_DIR/routing/<name>_prices.json`` (FileNotFoundError;
+    DataError if it is no JSON object of {"output": dollars} per agent)."""
     path = (data_folder() or Path("$L2D_DATA_DIR")) / "routing" / f"{name}_prices.json"
     if not path.is_file():
         raise FileNotFoundError(f"no price list: {path} is expected")
@@ -96,10 +93,8 @@ def gap_to_oracle(loss: ArrayLike, single: ArrayLike, oracle: ArrayLike) -> NDAr
 
 
 def resplit(table: RoutingTable, *, validation: float, random_state: int) -> Split:
-    """The table's own test rows, and a fresh random draw of `validation` (a fraction) of all other rows.
-
-    Raises ValueError if the table marks no rows as "test".
-    """
+    """The table's own test rows (ValueError if it marks none), and a fresh random draw of `validation` (a fraction) of
+    all other rows."""
     marked = np.zeros(len(table.prompts), dtype=bool) if table.split is None else table.split == "test"
     if not marked.any() or marked.all():
         raise ValueError(f"{table.name} has no split into 'test' and other rows")
@@ -109,10 +104,8 @@ def resplit(table: RoutingTable, *, validation: float, random_state: int) -> Spl
 
 
 def folds(table: RoutingTable, n_folds: int, *, validation: float, random_state: int = 0) -> list[Split]:
-    """`n_folds` splits whose test parts are disjoint and cover the table, spread evenly over the tasks.
-
-    Every row is tested once, so differences between folds carry the variation of the test rows too.
-    """
+    """`n_folds` splits whose test parts are disjoint and cover the table, spread evenly over the tasks: differences
+    between folds carry the variation of the test rows too."""
     rng, splits = np.random.default_rng(random_state), []
     by_task = rng.permutation(len(table.prompts))
     if table.task is not None:
@@ -135,11 +128,8 @@ def study(
     What is finished is kept in `folder`, one part per problem and family of methods (a trained one and those that move
     it; all controls): a study that was stopped goes on from there, and a method that is added costs only its own parts.
 
-    Args:
-        features: split → X (n, d), fitted on its training rows only.
-        methods: keys of the table of methods: trained, moved, or controls.
-        every, ridge: as in `compare.fit_method`.
-        constants: entries of other tidy columns.
+    features: split → X (n, d), fitted on its training rows only. methods: keys of trained ones, moved ones, controls.
+    every, ridge: as in `compare.fit_method`. constants: entries of other tidy columns.
     """
     families: dict[str, list[str]] = {}
     for key in methods:
@@ -163,12 +153,8 @@ def _part(name: str, problem: Problem, keys: list[str], entries: list, **fit: An
     return tidy(tune_and_measure(keys, problem, **fit, solver=SOLVER)[1])
 
 
-class CallPerformance(NamedTuple):
-    """`apgr`: average performance gap recovered, in gaps; `cpt50`, `cpt80`: call-performance thresholds, fractions."""
-
-    apgr: float
-    cpt50: float
-    cpt80: float
+#: Average performance gap recovered, in gaps; call-performance thresholds, fractions.
+CallPerformance = namedtuple("CallPerformance", "apgr cpt50 cpt80")
 
 
 def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> CallPerformance:
@@ -178,9 +164,7 @@ def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> C
     (strong − weak). APGR is its mean over r in [0, 1] (random routing: 0.5); CPT(x) is the smallest rate at which
     PGR reaches x (random routing: x). Raises ValueError if the strong model is not better on average.
 
-    Args:
-        scores: (n,) higher goes to the strong model sooner.
-        weak, strong: (n,) quality of the two models' answers in [0, 1].
+    scores: (n,) higher goes to the strong model sooner. weak, strong: (n,) quality of the two answers in [0, 1].
     """
     weak, strong = np.asarray(weak, dtype=np.float64), np.asarray(strong, dtype=np.float64)
     curve = deferral_curve(scores, 1.0 - weak, 1.0 - strong)
@@ -188,15 +172,13 @@ def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> C
     if gap <= 0:
         raise ValueError(f"the strong model must be better on average; its lead is {gap:.4g}")
     recovered = (curve.cost[0] - curve.cost) / gap
-    apgr = float((curve.cost[0] - curve.area) / gap)
-    return CallPerformance(apgr, *(_first_rate(curve.rate, recovered, x) for x in (0.5, 0.8)))
 
+    def first_rate(target: float) -> float:  # where the piecewise linear curve first reaches it
+        j = int(np.argmax(recovered >= target - 1e-12))  # 0.8 of a gap is seldom a round number in binary
+        share = (target - recovered[j - 1]) / (recovered[j] - recovered[j - 1])
+        return float(curve.rate[j - 1] + share * (curve.rate[j] - curve.rate[j - 1]))
 
-def _first_rate(rate: NDArray, recovered: NDArray, target: float) -> float:
-    """Where the piecewise linear curve, which begins below `target`, first reaches it."""
-    j = int(np.argmax(recovered >= target - 1e-12))  # 0.8 of a gap is seldom a round number in binary
-    share = (target - recovered[j - 1]) / (recovered[j] - recovered[j - 1])
-    return float(rate[j - 1] + share * (rate[j] - rate[j - 1]))
+    return CallPerformance(float((curve.cost[0] - curve.area) / gap), first_rate(0.5), first_rate(0.8))
 
 
 def strongest_calls(
@@ -207,10 +189,8 @@ def strongest_calls(
 
     Settings are chosen by APGR on the validation rows: no operating point, hence no offsets, plays a part.
 
-    Args:
-        problem: costs (n, 2) are errors.
-        tests: name → (X, weak, strong): features and the two models' qualities of the rows to be measured.
-        entries: `methods.fingerprint` of the methods, where the result is kept: for the key only.
+    problem: costs (n, 2) are errors. tests: name → (X, weak, strong): features and the two models' qualities of the
+    rows to be measured. entries: `methods.fingerprint` of the methods, for the key where the result is kept.
     """
 
     def calls(router: Any, X: NDArray, weak: NDArray, strong: NDArray) -> CallPerformance:

@@ -1,9 +1,5 @@
-"""A synthetic world whose Bayes router is known, and many small linear routers fitted in it at once.
-
-`fit_linear` and `fit_plug_in` solve a batch of problems as `routers.DeferralRouter` and `routers.PlugInRouter` do.
-"""
-
-from __future__ import annotations
+"""A synthetic world whose Bayes router is known, and many linear routers at once in it, each fitted as by
+`routers.DeferralRouter` (`fit_linear`) or `routers.PlugInRouter` (`fit_plug_in`)."""
 
 import itertools
 from dataclasses import dataclass
@@ -27,9 +23,8 @@ class SpecialistMixture:
     Agent k is right with probability `accuracy` on its home and `overlap`·`accuracy` elsewhere; costs are 0–1.
 
     Hence E[c_k|x] = 1 − accuracy·(overlap + (1 − overlap)·P(home k|x)): the Bayes router picks the likeliest home,
-    whatever the overlap below 1, and its borders are hyperplanes, so a linear router can be exactly right.
-
-    ValueError: shares that are no distribution, overlap outside [0, 1), accuracy outside (0, 1], n_features < K.
+    whatever the overlap below 1, and its borders are hyperplanes, so a linear router can be exactly right. ValueError:
+    shares that are no distribution, overlap outside [0, 1), accuracy outside (0, 1], n_features < K.
     """
 
     shares: tuple[float, ...]
@@ -86,10 +81,8 @@ def fit_linear(
     `losses.mild` with the standardisation and the penalty of `routers.DeferralRouter`. Raises RuntimeError if a problem
     is not at its minimum after `MAX_STEPS` steps.
 
-    Args:
-        X: (D, n, d) features, none constant. weights: w, (D, n, K) ≥ 0. margins: ρ > 0, broadcast to (D, S, K).
-        l2: (S,) > 0, ridge strengths on the standardised features; biases are free.
-        importance: u > 0, a factor on agent k's weights, broadcast to (D, S, K).
+    X: (D, n, d) features, none constant. weights: w, (D, n, K) ≥ 0. margins: ρ > 0, and importance: u > 0, broadcast to
+    (D, S, K). l2: (S,) > 0, ridge strengths on the standardised features; biases are free.
     """
     X, w, rho, l2, u = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (X, weights, margins, l2, importance))
     design, mean, scale = _standardised(X)

@@ -1,7 +1,5 @@
 """Tidy rows → the frames that are shown: means with intervals, paired differences, shares, what was chosen."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pandas as pd

@@ -4,12 +4,11 @@ A variant alters the *training* rows of the two agents only, after validation an
 as row numbers and training labels, so that what an agent saw is on record. [paper: data recipe; see `variant`]
 """
 
-from __future__ import annotations
-
+from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,30 +37,15 @@ TAIL_SHARE = 0.1
 #: Of the variants, and in `image_study` of the rows and the agents; the seeds of a study divide the pool.
 RANDOM_STATE = 42
 
-
-class TrainingSet(NamedTuple):
-    """What one agent is trained on: rows int64 (m,), sorted, into the data set; labels int64 (m,) as trained on."""
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-
-class Variant(NamedTuple):
-    """Training sets of the base model and of the expert, and in words what was done."""
-
-    name: str
-    base: TrainingSet
-    expert: TrainingSet
-    description: str
+#: What one agent is trained on: rows int64 (m,), sorted, into the data set; labels int64 (m,) as trained on.
+TrainingSet = namedtuple("TrainingSet", "rows labels")
+#: Training sets of the base model and of the expert, and in words what was done.
+Variant = namedtuple("Variant", "name base expert description")
 
 
 def clean(labels: ArrayLike, rows: ArrayLike, n_classes: int) -> TrainingSet:
-    """All rows as they are: `variant` says what is what.
-
-    Raises:
-        ValueError: labels or rows that are no whole numbers, a row outside the labels or given twice, a label outside
-            0..n_classes − 1, a class without a row (named).
-    """
+    """All rows as they are: `variant` says what is what. ValueError: labels or rows that are no whole numbers, a row
+    outside the labels or given twice, a label outside 0..n_classes − 1, a class without a row (named)."""
     labels, rows = np.asarray(labels), np.asarray(rows)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integers (n,); found {labels.dtype} {labels.shape}")
@@ -113,37 +97,32 @@ def variant(
     labels. "specialist": the base model on all rows, the expert on the classes in `home` whole and `TAIL_SHARE` of
     every other class.
 
-    Args:
-        labels: int (n,) of the whole data set. rows: (m,) row numbers that may be trained on.
-        home: the specialist's classes, for example `HOMES["cifar10"]`; only "specialist" needs it.
-
-    Raises:
-        ValueError: unknown name, `home` missing, a class left with no rows; as `clean`.
+    labels: int (n,) of the whole data set. rows: (m,) row numbers that may be trained on. home: the specialist's
+    classes, for example `HOMES["cifar10"]`. ValueError: unknown name, `home` missing, a class left with no rows; as
+    `clean`.
     """
     given, how = clean(labels, rows, n_classes), (n_classes, random_state)
-    if name == "clean":
-        return Variant(name, given, given, "both agents trained on the same rows, as they are")
+    both, words = given, "both agents trained on the same rows, as they are"
     if name == "long_tail":
         head = range((n_classes + 1) // 2)
         both = _thinned(given, head, *how)
         words = f"classes {len(head)}..{n_classes - 1} keep {TAIL_SHARE:.0%} of their training rows"
-        return Variant(name, both, both, words)
-    if name == "label_noise":
+    elif name == "label_noise":
         hit = range(-(-3 * n_classes // 10))
-        both = _noisy(given, hit, *how)
-        return Variant(name, both, both, f"training labels of classes 0..{len(hit) - 1} are uniform draws")
-    if name == "specialist":
+        both, words = _noisy(given, hit, *how), f"training labels of classes 0..{len(hit) - 1} are uniform draws"
+    elif name == "specialist":
         if home is None or set(home) - set(range(n_classes)):
             raise ValueError(f"home must name the specialist's classes, in 0..{n_classes - 1}; found {home}")
         words = f"the expert sees classes {sorted(home)} whole and {TAIL_SHARE:.0%} of every other class"
         return Variant(name, given, _thinned(given, home, *how), words)
-    raise ValueError(f"name must be one of {NAMES}; found {name!r}")
+    elif name != "clean":
+        raise ValueError(f"name must be one of {NAMES}; found {name!r}")
+    return Variant(name, both, both, words)
 
 
 def record(found: Iterable[Variant]) -> pd.DataFrame:
     """What every agent was trained on: `row`, and per variant and agent ("clean/base", …) the label that the row was
-    trained on with, −1 where that agent did not see it.
-    """
+    trained on with, −1 where that agent did not see it."""
     sets = {f"{made.name}/{agent}": getattr(made, agent) for made in found for agent in ("base", "expert")}
     columns = {name: pd.Series(part.labels, index=part.rows) for name, part in sets.items()}
     return pd.DataFrame(columns).fillna(-1).astype(int).rename_axis("row").sort_index().reset_index()
@@ -166,9 +145,7 @@ def agent_outputs(
     data: ImageData, given: TrainingSet, out: NDArray, agent: Agent, random_state: int, cache: str | Path | None = None
 ) -> dict[str, NDArray]:
     """Train one agent on what it is given; its logits and features on the rows `out` (`training.classifier_outputs`).
-
-    cache: folder in which finished outputs are kept; a training that was stopped goes on from its last epoch there.
-    """
+    cache: folder in which finished outputs are kept; a training that was stopped goes on from its last epoch there."""
     arguments = {"images": data.images[given.rows], "labels": given.labels, "out_images": data.images[out]}
     arguments |= {"n_classes": len(data.classes), "random_state": random_state, **vars(agent)}
     if cache is None:
@@ -176,14 +153,9 @@ def agent_outputs(
     return keep(cache, classifier_outputs, resume="checkpoint", **arguments)
 
 
-class Rows(NamedTuple):
-    """Disjoint sorted row numbers (int64): of the agents' training (before a variant), of the scores, of the data's own
-    test part, and further training images that nothing above has seen."""
-
-    agents: NDArray
-    pool: NDArray
-    test: NDArray
-    rest: NDArray
+#: Disjoint sorted row numbers, int64: of the agents' training (before a variant), of the scores, of the data's own test
+#: part, and further training images that nothing above has seen.
+Rows = namedtuple("Rows", "agents pool test rest")
 
 
 @dataclass(frozen=True)
@@ -209,8 +181,7 @@ def divide(data: ImageData, plan: Plan) -> Rows:
 
 def planned(data: ImageData, plan: Plan, name: str) -> Variant:
     """The variant of that name on the rows that the plan gives to the agents."""
-    rows = divide(data, plan).agents
-    return variant(name, data.labels, rows, len(data.classes), home=plan.home, random_state=RANDOM_STATE)
+    return variant(name, data.labels, divide(data, plan).agents, len(data.classes), home=plan.home)
 
 
 def base_outputs(data: ImageData, plan: Plan, name: str, folder: str | Path) -> dict[str, NDArray]:
@@ -222,20 +193,16 @@ def base_outputs(data: ImageData, plan: Plan, name: str, folder: str | Path) -> 
 def image_study(
     data: ImageData, plan: Plan, names: Sequence[str], seeds: Sequence[int], folder: str | Path, **how: Any
 ) -> pd.DataFrame:
-    """The study on data with a test part: per variant (the `setting`) two agents, trained once, then `score_study`.
+    """The study on data with a test part: per variant (the `setting`) two agents, trained once, then `score_study`, of
+    which `how` holds records and say. Finished parts are kept in `folder`: a study that was stopped goes on from there.
 
     The test rows are the same for all seeds, so intervals over seeds speak of the scores' training rows and choices.
-
-    Args:
-        folder: finished parts are kept here; a study that was stopped goes on from there.
-        how: records and say of `score_study`.
     """
     rows, found = divide(data, plan), []
     seen = np.concatenate([rows.pool, rows.test])
     for name in names:
         model = {what: part[: len(seen)] for what, part in base_outputs(data, plan, name, folder).items()}
-        given = planned(data, plan, name).expert
-        expert = agent_outputs(data, given, seen, plan.expert, RANDOM_STATE, folder)
+        expert = agent_outputs(data, planned(data, plan, name).expert, seen, plan.expert, RANDOM_STATE, folder)
         both = sample(model, expert, data.labels[seen])
         pool, test = (both.at(part) for part in np.split(np.arange(len(seen)), [plan.pool]))
         frame = score_study(f"{data.name} {name}", pool, test, plan, seeds, folder, **how)

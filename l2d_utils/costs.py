@@ -17,12 +17,8 @@ def costs_from_predictions(
 ) -> NDArray[np.float64]:
     """c_k(x, y) = error_cost_k · 1[g_k(x) ≠ y] + price_k.  [prior: Mao, Mohri, Zhong 2023]
 
-    Args:
-        predictions, labels: class index that each agent answers, (n, K), and the true one, (n,).
-        error_cost, price: of a wrong answer and of asking: one number or one per agent, ≥ 0, in errors.
-
-    Returns:
-        (n, K) float64 costs.
+    Shapes: class indices that the agents answer, (n, K), and the true ones, (n,) → float64 costs (n, K). What a wrong
+    answer and what asking costs is one number or one per agent, ≥ 0, in errors.
 
     Raises:
         ValueError: shapes do not match, or a resulting cost is negative or not finite.
@@ -45,7 +41,7 @@ def costs_from_predictions(
 def costs_from_scores(
     scores: ArrayLike, dollars: ArrayLike | None = None, *, price_weight: float = 0.0, dollar_unit: float | None = None
 ) -> NDArray[np.float64]:
-    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit.  [ours]
+    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit, float64 (n, K).  [ours]
 
     Args:
         scores: (n, K) quality of each agent's answer in [0, 1].
@@ -53,9 +49,6 @@ def costs_from_scores(
         price_weight: errors that one `dollar_unit` is worth, ≥ 0.
         dollar_unit: dollars; by default the mean price of the dearest agent in this table. Pass the training
             table's value (`default_dollar_unit`) when you price held-out rows.
-
-    Returns:
-        (n, K) float64 costs.
 
     Raises:
         ValueError: a score outside [0, 1] (row and agent named), dollars missing or negative, shapes that differ.

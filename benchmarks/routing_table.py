@@ -59,12 +59,11 @@ def main() -> None:
             report(f"read and check {rows:,} rows × {arguments.agents} agents, {path.suffix[1:]}", took, 20, "s")
             assert rows == arguments.rows and found[0].scores.shape[1] == arguments.agents
             del found
-        case = intake.read(table(2000, 3))
+        case, prompt = intake.read(table(2000, 3)), "Prove that the square root of 2 is irrational."
         for method in ("plug_in", "knn", "two_stage", "mild_offsets"):
             advice = own.advise(case, 0.1, methods=[method])
             own.save(own.AgentRouter(advice.choice.candidate_router, advice.case.agents, embeds=True), folder)
             router = own.load(folder)
-            prompt = "Prove that the square root of 2 is irrational."
             assert router.route(case.prompts) == [
                 advice.case.agents[k] for k in advice.choice.candidate_router.predict(text.embed(case.prompts))
             ]

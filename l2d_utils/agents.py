@@ -1,7 +1,5 @@
 """Fixed predictors: simulated class specialists, small image classifiers whose features a router can use."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
 
@@ -9,8 +7,6 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-# ---------------------------------------------------------------- simulated experts
 
 
 def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) -> tuple[tuple[int, ...], ...]:
@@ -28,9 +24,9 @@ def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) 
         raise ValueError(f"shares must be positive and sum to 1; found {shares.tolist()}")
     ends = np.round(np.cumsum(shares) * n_classes).astype(int)
     homes = tuple(tuple(range(a, b)) for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
-    for k, home in enumerate(homes):
-        if not home:
-            raise ValueError(f"shares {shares.tolist()} of {n_classes} classes leave expert {k} without a class")
+    if () in homes:
+        found = f"shares {shares.tolist()} of {n_classes} classes"
+        raise ValueError(f"{found} leave expert {homes.index(())} without a class")
     return homes
 
 
@@ -43,16 +39,11 @@ def specialist(
     elsewhere: float | None = None,
     random_state: int,
 ) -> np.ndarray:
-    """Answers int64 (n,) of a simulated expert to inputs with these labels.  [reconstructed]
+    """Answers int64 (n,) of a simulated expert to inputs with labels (n,) in 0..n_classes−1.  [reconstructed]
 
-    Wrong answers are uniform over the other classes. The draws do not depend on the two accuracies: raising one only
-    turns wrong answers right.
-
-    Args:
-        labels: (n,) int in 0..n_classes−1.
-        home: classes that the expert knows.
-        accuracy: probability of being right on them.
-        elsewhere: the same on the others; None is 1/n_classes, a uniform guess over all classes.
+    It is right with probability `accuracy` on its `home` classes and `elsewhere` on the others (None is 1/n_classes, a
+    uniform guess). Wrong answers are uniform over the other classes. The draws do not depend on the two accuracies:
+    raising one only turns wrong answers right.
 
     Raises:
         ValueError: a label or home class out of range (row named), a probability outside [0, 1].
@@ -68,7 +59,7 @@ def specialist(
         raise ValueError(f"labels must be integers (n,); found {labels.dtype} {labels.shape}")
     if len(rows := np.flatnonzero((labels < 0) | (labels >= n_classes))):
         raise ValueError(f"labels: row {rows[0]} is {labels[rows[0]]}, not a class in 0..{n_classes - 1}")
-    if home and not (home[0] >= 0 and home[-1] < n_classes):
+    if home and not 0 <= home[0] <= home[-1] < n_classes:
         raise ValueError(f"home must hold classes in 0..{n_classes - 1}; found {home}")
     for name, value in (("accuracy", accuracy), ("elsewhere", elsewhere)):
         if not 0 <= value <= 1:
@@ -79,12 +70,7 @@ def specialist(
     return np.where(luck < np.where(np.isin(labels, home), accuracy, elsewhere), labels, wrong).astype(np.int64)
 
 
-# ---------------------------------------------------------------- networks
-
-
-def to_input(
-    images: torch.Tensor, dtype: torch.dtype, mean: torch.Tensor | float, std: torch.Tensor | float
-) -> torch.Tensor:
+def to_input(images: torch.Tensor, dtype: torch.dtype, mean, std) -> torch.Tensor:
     """uint8 (n, H, W, C) → dtype (n, C, H, W) in channels_last memory: (x / 255 − mean) / std."""
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise ValueError(f"images must be uint8 (n, H, W, C); found {images.dtype} {tuple(images.shape)}")
@@ -174,23 +160,16 @@ def default_device(device: str | torch.device | None = None) -> torch.device:
 
 def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel of uint8 (n, H, W, C), on the scale 0..1."""
-    pixels = images.reshape(-1, images.shape[-1])
-    counts = np.stack([np.bincount(channel, minlength=256) for channel in pixels.T]) / len(pixels)
+    channels = images.reshape(-1, images.shape[-1]).T
+    counts = np.stack([np.bincount(channel, minlength=256) for channel in channels]) / channels.shape[1]
     levels = np.arange(256) / 255
     mean = counts @ levels
     std = np.sqrt(np.maximum(counts @ levels**2 - mean**2, 1e-12))
     return mean.tolist(), std.tolist()
 
 
-# ---------------------------------------------------------------- outputs
-
-
 def outputs(
-    module: ImageClassifier,
-    images: np.ndarray,
-    *,
-    batch_size: int = 500,
-    device: str | torch.device | None = None,
+    module: ImageClassifier, images: np.ndarray, *, batch_size: int = 500, device: str | torch.device | None = None
 ) -> dict[str, np.ndarray]:
     """Logits (n, n_outputs) and features (n, width) of uint8 images (n, H, W, C), float64.
 
@@ -207,14 +186,13 @@ def outputs(
     module.to(device)
     was_training = module.training
     module.eval()
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
+    parts = []
     try:
         with torch.inference_mode():
             for start in range(0, len(images), batch_size):
                 batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
                 features = module.features(batch)
-                logits = module.head(features)
-                parts.append((logits.double().cpu().numpy(), features.double().cpu().numpy()))
+                parts.append([a.double().cpu().numpy() for a in (module.head(features), features)])
     finally:
         module.train(was_training)
     logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -5,8 +5,6 @@ source of the function's module together with all that it imports from this pack
 nothing, a change to a loss retrains everything that used it. A kept file is sealed by a checksum.
 """
 
-from __future__ import annotations
-
 import ast
 import dataclasses
 import functools
@@ -18,7 +16,7 @@ import re
 import sysconfig
 import types
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,26 +58,24 @@ def keep(
     words = "-".join(str(v) for v in arguments.values() if isinstance(v, (str, int, float)))
     name = f"{_name(compute)}-{re.sub(r'[^A-Za-z0-9.]+', '-', words)[:48].strip('-.')}"
     stem = Path(folder) / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}"
-    for suffix, read in ((".csv", _read_frame), (".npz", _read_arrays)):
-        path = stem.with_name(stem.name + suffix)
+    table, arrays, unfinished = (Path(f"{stem}{suffix}") for suffix in (".csv", ".npz", ".unfinished"))
+    for path, read in ((table, read_table), (arrays, _read_arrays)):
         if path.is_file():
-            return _sealed(path, key, read)
+            return read(io.BytesIO(_sealed(path, key)))
     if say is not None:
         say(name)
-    unfinished = stem.with_name(stem.name + ".unfinished")
     kept = compute(**arguments, **({resume: unfinished} if resume else {}))
-    if not isinstance(kept, (pd.DataFrame, Mapping)):
+    if isinstance(kept, pd.DataFrame):
+        path, body, read = table, _frame_bytes(kept), read_table
+    elif isinstance(kept, Mapping):
+        path, body, read = arrays, _arrays_bytes(kept), _read_arrays
+    else:
         raise TypeError(f"{_name(compute)} gave a {type(kept).__name__}, not a data frame or a dictionary of arrays")
-    suffix, write, read = (
-        (".csv", _frame_bytes, _read_frame) if isinstance(kept, pd.DataFrame) else (".npz", _arrays_bytes, _read_arrays)
-    )
-    body = write(kept)
     seal = json.dumps({"key": key, "sha256": hashlib.sha256(body).hexdigest()}).encode()
-    path = stem.with_name(stem.name + suffix)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda temporary: temporary.write_bytes(seal + b"\n" + body))
     unfinished.unlink(missing_ok=True)
-    return read(body)  # as a later run will see it
+    return read(io.BytesIO(body))  # as a later run will see it
 
 
 def _name(function: Callable) -> str:
@@ -88,7 +84,7 @@ def _name(function: Callable) -> str:
     return function.__name__
 
 
-def _sealed(path: Path, key: str, read: Callable[[bytes], Kept]) -> Kept:
+def _sealed(path: Path, key: str) -> bytes:
     seal, _, body = path.read_bytes().partition(b"\n")
     try:
         found = json.loads(seal)
@@ -99,15 +95,11 @@ def _sealed(path: Path, key: str, read: Callable[[bytes], Kept]) -> Kept:
         raise ValueError(f"{path} is damaged (its checksum does not match): delete it, and it is computed anew")
     if stored_key != key:
         raise ValueError(f"{path} was made with other arguments, data or code than its name says: delete it")
-    return read(body)
+    return body
 
 
 def _frame_bytes(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
-
-
-def _read_frame(body: bytes) -> pd.DataFrame:
-    return read_table(io.BytesIO(body))
 
 
 def _arrays_bytes(arrays: Mapping[str, Any]) -> bytes:
@@ -116,15 +108,12 @@ def _arrays_bytes(arrays: Mapping[str, Any]) -> bytes:
     return buffer.getvalue()
 
 
-def _read_arrays(body: bytes) -> dict[str, np.ndarray]:
+def _read_arrays(body: io.BytesIO) -> dict[str, np.ndarray]:
     try:
-        with np.load(io.BytesIO(body), allow_pickle=False) as file:
+        with np.load(body, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (ValueError, zipfile.BadZipFile) as error:  # an array of objects was kept: a programming error
         raise TypeError(f"only arrays of numbers and text can be kept: {error}") from None
-
-
-# ---------------------------------------------------------------- what a key is made of
 
 
 def describe(value: Any, name: str = "value") -> Any:
@@ -137,7 +126,7 @@ def describe(value: Any, name: str = "value") -> Any:
         >>> describe({"rows": range(3), "lr": 0.1})
         {'rows': [0, 1, 2], 'lr': 0.1}
     """
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (int, float, str)):
         return value
     if isinstance(value, np.generic):
         return value.item()
@@ -164,7 +153,7 @@ def describe(value: Any, name: str = "value") -> Any:
     if type(value).__module__ == "torch" and type(value).__name__ == "dtype":
         return str(value)
     if isinstance(value, types.ModuleType):
-        path = Path(value.__file__ or "").resolve() if hasattr(value, "__file__") else Path()
+        path = Path(getattr(value, "__file__", None) or "").resolve()
         return f"{value.__name__} {source_sha256(path)}" if path.is_relative_to(PACKAGE) else value.__name__
     if hasattr(value, "get_params"):  # an estimator
         return [_described_code(type(value), name), describe(value.get_params(deep=False), name)]
@@ -196,23 +185,18 @@ def _described_code(code: Any, name: str) -> Any:
         if isinstance(code, type):
             parts = {k: v for k, v in vars(code).items() if isinstance(v, types.FunctionType)}
             return [where, *(describe(base, name) for base in code.__bases__), describe(parts, name)]
-        return [where, *_described_function(code, name)]
+        blocks = [code.__code__]
+        for block in blocks:  # functions inside it, too
+            blocks += [c for c in block.co_consts if isinstance(c, types.CodeType)]
+        does = [[b.co_code.hex(), str([c for c in b.co_consts if not isinstance(c, types.CodeType)])] for b in blocks]
+        names = {n for b in blocks for n in b.co_names if n in code.__globals__}
+        around = {n: code.__globals__[n] for n in sorted(names)}
+        closed = [cell.cell_contents for cell in code.__closure__ or ()]
+        around |= zip(code.__code__.co_freevars, closed, strict=True)
+        defaults = [code.__defaults__, code.__kwdefaults__]
+        return [where, does, describe(defaults, name), {k: describe(v, f"{name}: {k}") for k, v in around.items()}]
     finally:
         _open.pop()
-
-
-def _described_function(function: types.FunctionType, name: str) -> list[Any]:
-    blocks = [function.__code__]
-    for block in blocks:  # functions inside it, too
-        blocks += [c for c in block.co_consts if isinstance(c, types.CodeType)]
-    does = [[b.co_code.hex(), str([c for c in b.co_consts if not isinstance(c, types.CodeType)])] for b in blocks]
-    names = {n for b in blocks for n in b.co_names if n in function.__globals__}
-    around = {n: function.__globals__[n] for n in sorted(names)}
-    around |= dict(
-        zip(function.__code__.co_freevars, (c.cell_contents for c in function.__closure__ or ()), strict=True)
-    )
-    defaults = [function.__defaults__, function.__kwdefaults__]
-    return [does, describe(defaults, name), {k: describe(v, f"{name}: {k}") for k, v in around.items()}]
 
 
 @functools.cache
@@ -224,33 +208,34 @@ def source_sha256(path: Path) -> str:
         if module not in seen:
             seen.add(module)
             due += _imported(module)
-    digest = hashlib.sha256()
-    for module in sorted(seen):
-        digest.update(module.relative_to(PACKAGE).as_posix().encode() + b"\0" + module.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return _sha256(seen)
 
 
 def _imported(module: Path) -> list[Path]:
     """Files of this package that a module imports; a package stands for its __init__.py."""
     found = []
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE.name:
+        if isinstance(node, ast.ImportFrom):
             names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE.name]
+            names = [alias.name for alias in node.names]
         else:
             continue
-        for dotted in names:
-            place = PACKAGE.joinpath(*dotted.split(".")[1:])
-            candidates = (place.with_suffix(".py"), place / "__init__.py")
-            found += [p.resolve() for p in candidates if p.is_file() and p != PACKAGE / "__init__.py"]
+        for top, *inside in (dotted.split(".") for dotted in names):
+            place = PACKAGE.joinpath(*inside)
+            if top == PACKAGE.name and inside:
+                found += [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()]
     return found
 
 
 def package_sha256() -> str:
     """Checksum of all source files of the package."""
+    return _sha256(PACKAGE.rglob("*.py"))
+
+
+def _sha256(modules: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
+    for path in sorted(modules):
         digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()
 
@@ -264,11 +249,8 @@ def provenance(compute: Callable, **about: Any) -> pd.DataFrame:
 
     found: dict[str, Any] = {}
     for name, value in about.items():
-        if hasattr(value, "sha256"):
-            found |= {name: value.name, f"{name} sha256": value.sha256}
-        else:
-            found[name] = value
-    source = source_sha256(Path(inspect.getsourcefile(compute)))
-    found |= {"code": f"{compute.__module__}.{compute.__name__}", "code sha256": source}
+        found |= {name: value.name, f"{name} sha256": value.sha256} if hasattr(value, "sha256") else {name: value}
+    found["code"] = f"{compute.__module__}.{compute.__name__}"
+    found["code sha256"] = source_sha256(Path(inspect.getsourcefile(compute)))
     found |= {"package version": __version__, "torch": torch.__version__}
     return pd.DataFrame({"what": list(found), "value": [str(v) for v in found.values()]})

@@ -4,8 +4,6 @@ Nothing here sees test rows. Ties go to the first setting, so put the plainest f
 is named, so that a table can say so: a wider grid might have given something better.
 """
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,7 +49,10 @@ def choose(settings: Sequence[Mapping[str, Any]], fitted: Iterable[Any], loss: C
             best = thing, dict(setting), losses[-1]
     if best is None:
         raise ValueError("settings is empty: nothing to choose from")
-    return Chosen(*best, losses, _edges(settings, best[1]))
+    chosen, tried = numbers(best[1]), [numbers(setting) for setting in settings]
+    values = {name: {t[name] for t in tried if name in t} for name in chosen}
+    edges = tuple(n for n, found in values.items() if len(found) > 2 and chosen[n] in (min(found), max(found)))
+    return Chosen(*best, losses, edges)
 
 
 def numbers(setting: Mapping[str, Any]) -> dict[str, float]:
@@ -61,15 +62,6 @@ def numbers(setting: Mapping[str, Any]) -> dict[str, float]:
     margins = flat.pop("margins", ())
     flat |= {f"margin/{k}": rho for k, rho in enumerate(margins, 1)}
     return {name: float(v) for name, v in flat.items() if isinstance(v, (int, float, np.number))}
-
-
-def _edges(settings: Sequence[Mapping[str, Any]], setting: Mapping[str, Any]) -> tuple[str, ...]:
-    tried = [numbers(s) for s in settings]
-    values = {name: {t[name] for t in tried if name in t} for name in numbers(setting)}
-    return tuple(
-        name for name, value in numbers(setting).items()
-        if len(values[name]) > 2 and value in (min(values[name]), max(values[name]))
-    )  # fmt: skip
 
 
 def fit_settings(
@@ -89,7 +81,9 @@ def fit_settings(
     fitted: dict[int, BaseEstimator] = {}
     at_ridge: dict[float, BaseEstimator] = {}
     neighbour = estimator
-    for i in _path(settings):
+    # loss parameters in their given order; within each, the strongest ridge first
+    seen = [repr(s.get("loss_params")) for s in settings]
+    for i in sorted(range(len(settings)), key=lambda i: (seen.index(seen[i]), -settings[i]["l2"])):
         # a shallow copy keeps the neighbour's weights to start from; fit leaves the neighbour itself alone
         router = copy.copy(at_ridge.get(settings[i]["l2"], neighbour))
         router.set_params(**{"loss_params": None, **settings[i]}).fit(X, costs, **rows)
@@ -97,21 +91,10 @@ def fit_settings(
     return [fitted[i] for i in range(len(settings))]
 
 
-def _path(settings: Sequence[Mapping[str, Any]]) -> list[int]:
-    """Loss parameters in their given order; within each, the strongest ridge first."""
-    seen = [repr(s.get("loss_params")) for s in settings]
-    first = {name: i for i, name in reversed(list(enumerate(seen)))}
-    return sorted(range(len(settings)), key=lambda i: (first[seen[i]], -settings[i]["l2"]))
-
-
 def select(
-    estimator: BaseEstimator,
-    settings: Sequence[Mapping[str, Any]],
-    X: ArrayLike,
-    costs: ArrayLike,
-    X_held: ArrayLike,
-    costs_held: ArrayLike,
-) -> Chosen:
+    estimator: BaseEstimator, settings: Sequence[Mapping[str, Any]],
+    X: ArrayLike, costs: ArrayLike, X_held: ArrayLike, costs_held: ArrayLike,
+) -> Chosen:  # fmt: skip
     """`choose` among the settings of one estimator: the smallest deferral loss on the held-out rows."""
     fitted = fit_settings(estimator, settings, np.asarray(X), np.asarray(costs))
     return choose(settings, fitted, lambda router: deferral_loss(costs_held, router.predict(X_held)))
@@ -142,13 +125,9 @@ def search_margins(
     best = attempt([np.asarray(start, dtype=np.float64)])
     losses = list(best.losses)
     for step in steps:
-        for agent in range(len(best.setting["loss_params"]["margins"])):
-            moves = []
-            for factor in (step, 1.0 / step):
-                moved = np.asarray(best.setting["loss_params"]["margins"])
-                moved[agent] *= factor
-                moves.append(moved)
-            tried = attempt(moves)
+        for moved in np.eye(len(np.asarray(start)), dtype=bool):
+            margins = np.asarray(best.setting["loss_params"]["margins"])
+            tried = attempt([np.where(moved, margins * factor, margins) for factor in (step, 1.0 / step)])
             losses += tried.losses
             best = min(best, tried, key=lambda found: found.loss)
     return best._replace(losses=losses)

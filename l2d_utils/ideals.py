@@ -5,8 +5,6 @@ distribution P:  Q_k = argmin_Q E_Q[c_k] + λ·D(Q‖P). On n equally likely sam
 values ω_ik = dQ_k/dP with mean 1. On a finite support with probabilities `p` the mean is taken under p.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,15 +34,11 @@ def kl_log_density(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """KL ideals: log dQ_k/dP = −c_k/λ − log Z_k with Z_k = E_P[exp(−c_k/λ)].  [paper, form reconstructed]
 
-    Pass c_k(x, y) for the joint ideal, or E[c_k | x] for the marginal one.
+    Given as the log density (n, K), in nats, and log Z (K,).
 
     Args:
-        costs: (n, K), finite; any sign.
-        temperature: λ > 0, in the unit of the costs.
-        p: (n,) probabilities of the rows; equal by default.
-
-    Returns:
-        log density (n, K) in nats, and log Z (K,).
+        costs: (n, K) of any sign: c_k(x, y) for the joint ideal, or E[c_k | x] for the marginal one.
+        temperature: λ > 0, in their unit. p: (n,) probabilities of the rows; equal by default.
 
     Raises:
         ValueError: λ ≤ 0, costs not finite, p no distribution.
@@ -56,10 +50,7 @@ def kl_log_density(
                [0.24, 1.  ]])
     """
     costs = check_matrix("costs", costs).astype(np.float64, copy=False)
-    return _kl_log_density(costs, check_positive("temperature", temperature), _log_probabilities(p, len(costs)))
-
-
-def _kl_log_density(costs: NDArray, temperature: float, log_p: NDArray) -> tuple[NDArray, NDArray]:
+    temperature, log_p = check_positive("temperature", temperature), _log_probabilities(p, len(costs))
     # measured from the smallest cost, so that a tiny λ does not swamp the differences
     least = costs.min(axis=0)
     energy = (least - costs) / temperature
@@ -70,17 +61,13 @@ def _kl_log_density(costs: NDArray, temperature: float, log_p: NDArray) -> tuple
 def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLike | None = None) -> NDArray[np.float64]:
     """α-divergence ideal of one agent: ω = [(α−1)/2·(b − c/λ)]_+^{2/(α−1)}, b such that E_P[ω] = 1.  [reconstructed]
 
-    The divergence is D_f(Q‖P) = E_P[f(ω)] with f(t) = 4/(1−α²)·(1 − t^{(1+α)/2}), so f'(t) = 2/(α−1)·t^{(α−1)/2};
-    α → 1 is the KL ideal, and that value is computed as such.
+    The density (n,) is 0 on rows of probability 0 (α ≠ 1), where it is not determined. The divergence is
+    D_f(Q‖P) = E_P[f(ω)] with f(t) = 4/(1−α²)·(1 − t^{(1+α)/2}), so f'(t) = 2/(α−1)·t^{(α−1)/2}; α → 1 is the KL
+    ideal, and that value is computed as such.
 
     Args:
-        cost: (n,) costs of one agent.
-        temperature: λ > 0.
+        cost: (n,) costs of one agent. temperature: λ > 0. p: (n,) probabilities; equal by default.
         alpha: any finite number except −1; below 1 every row keeps mass, above 1 dear rows get none.
-        p: (n,) probabilities; equal by default.
-
-    Returns:
-        (n,) density ω ≥ 0; 0 on rows of probability 0 (α ≠ 1), where it is not determined.
 
     Raises:
         ValueError: cost not finite, λ ≤ 0, α = −1, p no distribution.
@@ -91,7 +78,7 @@ def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLik
         raise ValueError(f"alpha must be finite and not -1; found {alpha}")
     log_p = _log_probabilities(p, len(cost))
     if abs(alpha - 1) < 1e-6:
-        return np.exp(_kl_log_density(cost[:, None], temperature, log_p)[0][:, 0])
+        return np.exp(kl_log_density(cost[:, None], temperature, p)[0][:, 0])
     support = np.isfinite(log_p)
     log_p, energy = log_p[support], cost[support] / temperature
     cheapest, half = int(energy.argmin()), (alpha - 1.0) / 2.0
@@ -108,11 +95,8 @@ def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLik
 
     # At t = 0 no row is above 1, so the mass is ≤ 1; at t = −log p(cheapest) that row alone has mass 1.
     low, high = 0.0, -float(log_p[cheapest])
-    if log_mass(low) >= 0:
-        t = low
-    elif log_mass(high) <= 0:
-        t = high
-    else:
+    t = low if log_mass(low) >= 0 else high
+    if log_mass(low) < 0 < log_mass(high):
         t = brentq(log_mass, low, high, xtol=1e-14, rtol=8.9e-16, maxiter=500)
     density = np.zeros(len(cost))
     density[support] = np.exp(log_density(t) - log_mass(t))
@@ -128,10 +112,7 @@ def alpha_generator(t: ArrayLike, alpha: float) -> NDArray[np.float64]:
 
 
 def tilted_posterior(posterior: ArrayLike, expert_cost: ArrayLike, temperature: float) -> NDArray[np.float64]:
-    """Expert-tilted posterior η̃_y(x) ∝ η_y(x)·exp(−c_m(x, y)/λ).  [paper, form reconstructed]
-
-    All shapes (n, L): row x, label y.
-    """
+    """Expert-tilted posterior η̃_y(x) ∝ η_y(x)·exp(−c_m(x, y)/λ), all (n, L).  [paper, form reconstructed]"""
     posterior = check_matrix("posterior", posterior)
     energy = -check_matrix("expert_cost", expert_cost) / check_positive("temperature", temperature)
     with np.errstate(divide="ignore"):
@@ -142,16 +123,11 @@ def tilted_posterior(posterior: ArrayLike, expert_cost: ArrayLike, temperature: 
 def joint_log_ratio(
     posterior: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike, temperature: float, p: ArrayLike
 ) -> NDArray[np.float64]:
-    """Exact log Q_m(x)/Q_h(x) of the joint KL ideals on a finite support.  [paper, form reconstructed]
+    """Exact log Q_m(x)/Q_h(x) of the joint KL ideals on a finite support, (n,) nats.  [paper, form reconstructed]
 
     Args:
-        posterior: (n, L) P(y | x) per support point.
-        model_cost, expert_cost: (n, L) costs c_h(x, y) and c_m(x, y).
-        temperature: λ > 0.
-        p: (n,) probabilities of the support points.
-
-    Returns:
-        (n,) log ratio in nats.
+        posterior: (n, L) P(y | x) per support point. p: (n,) their probabilities.
+        model_cost, expert_cost: (n, L) costs c_h(x, y) and c_m(x, y). temperature: λ > 0.
 
     Example:
         >>> eta = [[0.9, 0.1], [0.5, 0.5]]  # P(label | x) at two points
@@ -190,7 +166,6 @@ class ProperLoss:
     population minimiser s* = s(log Q_m/Q_h).
     """
 
-    name: str
     positive: Callable[[Tensor], Tensor]
     negative: Callable[[Tensor], Tensor]
     log_ratio: Callable[[Tensor], Tensor]
@@ -204,9 +179,9 @@ def _square_link(score: Tensor) -> Tensor:
 
 #: Proper losses by name.  [prior: Menon & Ong 2016]
 PROPER_LOSSES = {
-    "log": ProperLoss("log", lambda s: -logsigmoid(s), lambda s: -logsigmoid(-s), lambda s: s),
-    "square": ProperLoss("square", lambda s: (1.0 - s).square(), lambda s: (1.0 + s).square(), _square_link),
-    "exponential": ProperLoss("exponential", lambda s: torch.exp(-s), torch.exp, lambda s: 2.0 * s),
+    "log": ProperLoss(lambda s: -logsigmoid(s), lambda s: -logsigmoid(-s), lambda s: s),
+    "square": ProperLoss(lambda s: (1.0 - s).square(), lambda s: (1.0 + s).square(), _square_link),
+    "exponential": ProperLoss(lambda s: torch.exp(-s), torch.exp, lambda s: 2.0 * s),
 }
 
 
@@ -214,12 +189,8 @@ def cpe_loss(score: Tensor, expert_density: Tensor, model_density: Tensor, loss:
     """½·mean(ω_m·ℓ_+(s) + ω_h·ℓ_−(s)): class-probability estimation between two ideals.  [paper, form reconstructed]
 
     Args:
-        score: (n,) s(x).
+        score: (n,) s(x). loss: a name in `PROPER_LOSSES`.
         expert_density, model_density: (n,) ω_m = dQ_m/dP and ω_h = dQ_h/dP on the same rows.
-        loss: a name in `PROPER_LOSSES`.
-
-    Returns:
-        Scalar mean loss.
     """
     proper = PROPER_LOSSES[loss]
     return 0.5 * (expert_density * proper.positive(score) + model_density * proper.negative(score)).mean()

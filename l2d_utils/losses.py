@@ -27,9 +27,17 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from l2d_utils._pairwise import BlockLoss, Differentiable, by_autograd, log_loss, mean_over_blocks, soft_margins
-from l2d_utils.costs import cost_sum_weights, reward_weights, weight_totals
+from l2d_utils.costs import (  # noqa: F401
+    agent_margins,
+    capacity,
+    capacity_margins,
+    cost_sum_weights,
+    margins_from_counts,
+    ramp_loss,
+    reward_weights,
+    weight_totals,
+)
 from l2d_utils.ideals import kl_log_density
-from l2d_utils.margins import agent_margins, capacity, capacity_margins, margins_from_counts, ramp_loss  # noqa: F401
 from l2d_utils.validate import check_costs, check_per_agent, check_positive, check_weights
 
 

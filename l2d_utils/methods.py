@@ -12,8 +12,6 @@ with my_loss(costs, **params) → objective, for example by `losses.pair_loss`. 
 - scores for one model and one expert: `score` (chapter 07).
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -111,31 +109,21 @@ def register(method: Method) -> Method:
         raise ValueError(f"base: {key!r} moves {method.base!r}, which is no trained router of the table")
     if not (method.make or method.base or method.route or method.score):
         raise ValueError(f"make: {key!r} has nothing to make, to move or to route by")
-    if method.make is not None:
-        for setting in settings(method):
-            try:
-                _check_setting(method, setting)
-            except (TypeError, ValueError) as error:
-                first = " ".join(str(error).split())[:200]
-                raise ValueError(f"settings: the estimator of {key!r} does not take {dict(setting)}: {first}") from None
+    for setting in settings(method) if method.make else ():
+        try:
+            made = method.make().set_params(**setting)
+            if setting.get("loss_params"):
+                build = PRESETS[made.loss].build if made.loss in PRESETS else made.loss
+                inspect.signature(build).bind_partial(**setting["loss_params"])
+        except (TypeError, ValueError) as error:
+            first = " ".join(str(error).split())[:200]
+            raise ValueError(f"settings: the estimator of {key!r} does not take {dict(setting)}: {first}") from None
     METHODS[key] = method
     return method
 
 
-def _check_setting(method: Method, setting: Mapping[str, Any]) -> None:
-    """Raise the estimator's or the loss's own error if either does not take the setting."""
-    made = method.make().set_params(**setting)
-    if setting.get("loss_params"):
-        build = PRESETS[made.loss].build if made.loss in PRESETS else made.loss
-        inspect.signature(build).bind_partial(**setting["loss_params"])
-
-
 def find(key: str) -> Method:
-    """The method of that key.
-
-    Raises:
-        ValueError: there is none.
-    """
+    """The method of that key; ValueError if there is none."""
     if key not in METHODS:
         raise ValueError(f"method must be one of {sorted(METHODS)}; found {key!r}")
     return METHODS[key]
@@ -164,12 +152,8 @@ def settings(method: Method, every: int = 1, ridge_factor: float = 1.0) -> list[
         >>> settings(METHODS["mild"], every=6)[0]
         {'loss_params': {'gamma': 0.0}, 'l2': 1.0}
     """
-    if method.settings:
-        found = [dict(setting) for setting in method.settings]
-    elif method.own:
-        found = [{"loss_params": dict(own), "l2": l2} for own in method.own for l2 in RIDGES]
-    else:
-        found = [{"l2": l2} for l2 in FINE_RIDGES]
+    found = [{"loss_params": dict(own), "l2": l2} for own in method.own for l2 in RIDGES]
+    found = [dict(setting) for setting in method.settings] or found or [{"l2": l2} for l2 in FINE_RIDGES]
     found = found[0 if every == 1 else 2 :: every]
     return [s | {"l2": s["l2"] * ridge_factor} if "l2" in s else s for s in found]
 
@@ -200,8 +184,7 @@ def in_sample(scores: NDArray, costs: NDArray, problem: Any) -> Moved:
 
 
 def by_power(scores: NDArray, costs: NDArray, problem: Any) -> Moved:
-    """`rules.offsets_by_power` with the weight totals of the training rows: MILD's one-parameter law, moved after
-    training.  [ours]"""
+    """`rules.offsets_by_power` with the training rows' weight totals: MILD's power law after training.  [ours]"""
     offsets = offsets_by_power(scores, costs, weight_totals(problem.costs[problem.split.train]))
     loss = deferral_loss(costs, route(scores, offsets))
     return Moved(offsets, loss, loss)
@@ -214,32 +197,6 @@ def ideal_shares(scores: NDArray, costs: NDArray, problem: Any) -> Moved:
     offsets = offsets_for_shares(scores, shares)
     loss = deferral_loss(costs, route(scores, offsets))
     return Moved(offsets, loss, deferral_loss(costs, route(scores)))
-
-
-# ---------------------------------------------------------------- controls
-
-
-def _best_single(problem: Any, rows: NDArray) -> NDArray[np.int64]:
-    # chosen on training rows, so that the control is something one could deploy
-    return np.full(len(rows), best_single(problem.costs[problem.split.train]))
-
-
-def _cheapest(problem: Any, rows: NDArray) -> NDArray[np.int64]:
-    return np.full(len(rows), problem.dollars[problem.split.train].mean(axis=0).argmin())
-
-
-def _random(problem: Any, rows: NDArray) -> NDArray[np.int64]:
-    """Uniform random routing in expectation: the mean over always asking each agent; nothing is drawn."""
-    n_agents = problem.costs.shape[1]
-    return np.repeat(np.arange(n_agents)[:, None], len(rows), axis=1)
-
-
-def _label_oracle(problem: Any, rows: NDArray) -> NDArray[np.int64]:
-    return problem.expected[rows].argmin(axis=1)
-
-
-def _oracle(problem: Any, rows: NDArray) -> NDArray[np.int64]:
-    return problem.costs[rows].argmin(axis=1)
 
 
 # ---------------------------------------------------------------- the table
@@ -270,9 +227,8 @@ _RULES = {
 def _move(base: str, color: str, rule: Callable[..., Moved] = shrunken, line: str = "--", **more: Any) -> None:
     """A router of the table with offsets."""
     suffix, words = _RULES[rule]
-    more = {"stands_in": (ROUTERS, PROMPTS), **more}
-    label = METHODS[base].label + words
-    _add(f"{base}_{suffix}", label, "[ours] control", color, "P", line, base=base, offsets=rule, **more)
+    more = {"base": base, "offsets": rule, "stands_in": (ROUTERS, PROMPTS), **more}
+    _add(f"{base}_{suffix}", METHODS[base].label + words, "[ours] control", color, "P", line, **more)
 
 
 # The two papers' methods and the plain ones carry the strong hues of Okabe and Ito's palette, which is safe for the
@@ -281,21 +237,17 @@ _ALL = (ROUTERS, PROMPTS, OWN)
 _LAMBDAS = _each("temperature", 1.0, 0.3, 0.1, 3.0, 10.0)
 _PRACTICE = "[prior] what a practitioner does first"
 _add("plug_in", "plug-in", _PRACTICE, "#E69F00", "s", make=PlugInRouter)
-_near = tuple({"regressor__n_neighbors": k} for k in NEIGHBOURS)
-_make_near = partial(PlugInRouter, regressor=KNeighborsRegressor())
-_add(
-    "knn", "k nearest neighbours", "[prior]", "#967014", "X", make=_make_near, settings=_near, stands_in=(PROMPTS, OWN)
-)
+_make = partial(PlugInRouter, regressor=KNeighborsRegressor())
+_add("knn", "k nearest neighbours", "[prior]", "#967014", "X", make=_make,
+     settings=_each("regressor__n_neighbors", *NEIGHBOURS), stands_in=(PROMPTS, OWN))  # fmt: skip
 _loss("two_stage", "two-stage", "#0072B2", "o", "-", score=scores.two_stage, stands_in=(*_ALL, POSTHOC))
 _loss("two_stage_cost_sum", "two-stage, cost-sum", "#104E72", "s")
 # γ on both sides of 0; γ = 0 is one global temperature
 _loss("mild", "MILD", "#D55E00", "D", "-", own=_each("gamma", 0.0, 0.15, 0.35, -0.15, -0.35), stands_in=_ALL)
 _loss("mild_free", "MILD, free margins", "#E28E4C", "d", "-.", stands_in=(ROUTERS,))
-_rhos = _each("rho", 1.0, 0.5, 0.25, 2.0, 4.0)
-_loss("global_temperature", "global temperature", "#56B4E9", "v", "-", own=_rhos)
+_loss("global_temperature", "global temperature", "#56B4E9", "v", "-", own=_each("rho", 1.0, 0.5, 0.25, 2.0, 4.0))
 _loss("reweighted", "re-weighted", "#999933", "v")
-_betas = _each("beta", 0.9, 0.99, 0.999, 0.9999, 0.99999)
-_loss("class_balanced", "class-balanced", "#B8A245", "<", own=_betas)
+_loss("class_balanced", "class-balanced", "#B8A245", "<", own=_each("beta", 0.9, 0.99, 0.999, 0.9999, 0.99999))
 _loss("focal", "focal", "#882255", "p", own=_each("gamma", 0.25, 0.5, 1.0, 2.0, 4.0))
 _loss("ldam", "LDAM", "#332288", "h", own=_each("max_shift", 0.1, 0.25, 0.5, 1.0, 2.0))
 _loss("logit_adjustment", "logit adjustment", "#44AA99", "d", own=_each("tau", 0.1, 0.25, 0.5, 1.0, 1.5))
@@ -307,8 +259,8 @@ _loss("dr_cpe_joint", "DR-CPE, joint", "#009E73", "^", "-", own=_LAMBDAS, score=
 _score, _in = partial(scores.dr_cpe, ideal="marginal", loss="log"), (ROUTERS, PROMPTS, POSTHOC)
 _loss("dr_cpe_marginal", "DR-CPE, marginal", "#0E6956", "<", own=_LAMBDAS, score=_score, stands_in=_in)
 _pairs = ((0.3, 0.0), (0.3, 0.2), (0.3, -0.2), (1.0, 0.2), (1.0, -0.2))
-_own = tuple({"temperature": t, "gamma": g} for t, g in _pairs)
-_loss("margin_dr_cpe", "margin DR-CPE", "#CC79A7", "*", "-", own=_own, stands_in=_ALL)
+_loss("margin_dr_cpe", "margin DR-CPE", "#CC79A7", "*", "-", stands_in=_ALL,
+      own=tuple({"temperature": t, "gamma": g} for t, g in _pairs))  # fmt: skip
 _near = tuple({"n_neighbors": k, "temperature": t} for t in (1.0, 0.3, 3.0) for k in NEIGHBOURS[2::3])
 _add("neighbour_dr_cpe", "neighbour DR-CPE", "[ours]", "#E0B0CC", "<", "-.", make=NeighbourRouter, settings=_near,
      stands_in=(PROMPTS,))  # fmt: skip
@@ -347,17 +299,22 @@ _add("mozannar_sontag", "Mozannar–Sontag", "[prior] Mozannar, Sontag 2020", "#
 _score = partial(scores.dr_cpe, ideal="joint", loss="square")
 _add("dr_cpe_square", "DR-CPE, square loss", "[ours]", "#5C9E45", "s", "-.", own=_LAMBDAS, score=_score, **_TWO)
 _score = partial(scores.dr_cpe, ideal="joint", loss="exponential")
-_add(
-    "dr_cpe_exponential", "DR-CPE, exponential loss", "[ours]", "#008892", "d", ":", own=_LAMBDAS, score=_score, **_TWO
-)
+_add("dr_cpe_exponential", "DR-CPE, exponential loss", "[ours]", "#008892", "d", ":",
+     own=_LAMBDAS, score=_score, **_TWO)  # fmt: skip
 # the member that validation chooses: nothing of its own is trained
-_PAPER = "[paper] form reconstructed"
-_add("dr_cpe", "DR-CPE", _PAPER, "#16A490", "^", score=scores.dr_cpe, needs=("two agents",), stands_in=())
+_add("dr_cpe", "DR-CPE", "[paper] form reconstructed", "#16A490", "^",
+     score=scores.dr_cpe, needs=("two agents",), stands_in=())  # fmt: skip
 
 _OURS = "[ours] control"
-_add("best_single", "best single", _OURS, "#4A4A4A", "|", "--", route=_best_single, stands_in=())
-_add("cheapest", "cheapest", _OURS, "#7A6A5A", "_", "--", route=_cheapest, needs=("dollars",), stands_in=())
-_add("random", "random", _OURS, "#A3A3A3", "x", ":", route=_random, score=scores.random, stands_in=())
-_add("label_oracle", "knows the label", _OURS, "#2B2B55", "*", ":", route=_label_oracle, needs=("expected",),
-     stands_in=())  # fmt: skip
-_add("oracle", "oracle", _OURS, "#000000", "*", "-.", route=_oracle, stands_in=())
+# chosen on training rows, so that the control is something one could deploy
+_add("best_single", "best single", _OURS, "#4A4A4A", "|", "--", stands_in=(),
+     route=lambda problem, rows: np.full(len(rows), best_single(problem.costs[problem.split.train])))  # fmt: skip
+_add("cheapest", "cheapest", _OURS, "#7A6A5A", "_", "--", needs=("dollars",), stands_in=(), route=lambda problem, rows:
+     np.full(len(rows), problem.dollars[problem.split.train].mean(axis=0).argmin()))  # fmt: skip
+# uniform random routing in expectation: the mean over always asking each agent; nothing is drawn
+_add("random", "random", _OURS, "#A3A3A3", "x", ":", score=scores.random, stands_in=(),
+     route=lambda problem, rows: np.repeat(np.arange(problem.costs.shape[1])[:, None], len(rows), axis=1))  # fmt: skip
+_add("label_oracle", "knows the label", _OURS, "#2B2B55", "*", ":", needs=("expected",), stands_in=(),
+     route=lambda problem, rows: problem.expected[rows].argmin(axis=1))  # fmt: skip
+_add("oracle", "oracle", _OURS, "#000000", "*", "-.", stands_in=(),
+     route=lambda problem, rows: problem.costs[rows].argmin(axis=1))  # fmt: skip

@@ -1,7 +1,5 @@
 """Prompts come in clusters: features and a free scorer that follow the nearest training prompts."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,10 +28,8 @@ def kernel_features(
     itself [prior: k nearest neighbours as a router].
 
     Args:
-        prompts: all n texts.
-        embeddings: (n, e), rows of length 1.
-        scores: (n, K), used on training rows only.
-        train: row numbers.
+        prompts: all n texts. embeddings: (n, e), rows of length 1.
+        scores: (n, K), used on training rows only. train: row numbers.
     """
     words = embed_tfidf([prompts[i] for i in train], prompts, min(256, dim), 0)[1]
     both = np.hstack([embeddings, words])
@@ -55,15 +51,14 @@ class NeighbourRouter(BaseEstimator):
     orders the agents like the plain k-nearest-neighbour router.
 
     Args:
-        n_neighbors: k.
-        temperature: λ, in the unit of the costs.
+        n_neighbors: k. temperature: λ, in the unit of the costs.
     """
 
     def __init__(self, n_neighbors=50, temperature=1.0):
         self.n_neighbors = n_neighbors
         self.temperature = temperature
 
-    def fit(self, X: ArrayLike, costs: ArrayLike) -> NeighbourRouter:
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> "NeighbourRouter":
         """Keep features (n, d), n ≥ k, and costs (n, K)."""
         costs = check_costs(costs)
         self.tilts_ = np.exp((costs.min() - costs) / check_positive("temperature", self.temperature))

@@ -4,8 +4,6 @@ Every number is stored once, in a CSV with the columns `TIDY` and those of `FACT
 beside the CSV that it was drawn from. The same input gives the same bytes: no dates, no versions, six digits.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import secrets
@@ -29,10 +27,9 @@ class UsageError(Exception):
 
 
 def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
-    """Call `write(temporary)` and rename the result to `path`; on any failure `path` is as it was.
+    """Call `write(temporary)` and rename the result to `path`; on any failure, which is raised, `path` is as it was.
 
     The temporary name lies in the same folder and keeps the suffix, from which writers tell the format.
-    Raises whatever `write` raises; OSError if the folder cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
@@ -44,10 +41,9 @@ def write_atomically(path: str | Path, write: Callable[[Path], Any]) -> None:
 
 
 def output_folder(out: str | Path) -> Path:
-    """Return the folder for figures and tables, created if need be.
+    """The folder for figures and tables, created if need be; OSError (naming it) if it cannot be created or written.
 
     The environment variable L2D_OUT, when set, wins over `out`: test runs never touch the committed figures.
-    Raises OSError (naming the folder) if it cannot be created or written.
     """
     folder = Path(os.environ.get("L2D_OUT") or out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,10 +53,7 @@ def output_folder(out: str | Path) -> Path:
 
 
 def save_table(frame: pd.DataFrame, name: str, out: str | Path) -> None:
-    """Write `frame` to out/name.csv: no index, six significant digits, the same bytes every time.
-
-    Raises ValueError if `name` is no plain file name.
-    """
+    """Write `frame` to out/name.csv: no index, six significant digits. ValueError if `name` is no plain file name."""
     path = _target(name, out, ".csv")
     write_atomically(path, lambda p: frame.to_csv(p, index=False, float_format="%.6g", lineterminator="\n"))
 
@@ -69,44 +62,38 @@ def show_figure(fig, name: str, frame: pd.DataFrame, out: str | Path, alt: str |
     """Write a Matplotlib figure to out/name.png and the numbers that it shows to out/name.csv; return the figure, so
     that one call at the end of a notebook cell saves and shows it.
 
-    `alt` says in words what is to be seen, for readers who cannot see it; it is stored inside the PNG, from
-    where the index page takes it. By default it is put together from titles and axis labels.
+    `alt` says in words what is to be seen, for readers who cannot see it; it is stored inside the PNG, from where the
+    index page takes it. By default it is put together from titles and axis labels.
     """
-    path = _target(name, out, ".png")
     save_table(frame, name, out)
     # Matplotlib's own version is left out: it would change the bytes with every release.
     metadata = {"Software": None, "Description": alt or _describe(fig)}
-    write_atomically(path, lambda p: fig.savefig(p, format="png", metadata=metadata))
+    write_atomically(_target(name, out, ".png"), lambda p: fig.savefig(p, format="png", metadata=metadata))
     return fig
 
 
 def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) -> pd.DataFrame:
     """Return measured numbers in the columns `TIDY` and those of `FACTS` that are given, one row per number.
 
-    records: data frame, or mappings from column to entry; `value` must be a number in every row.
-    constants: entries that are the same in all rows, e.g. notebook="06", split="test".
-    Columns given by neither are "". Raises ValueError for an unknown column, one given twice, or a value that is no
-    number (naming the row).
+    records: data frame, or mappings from column to entry. constants: entries that are the same in all rows. Columns
+    given by neither are "". Raises ValueError for an unknown column, one given twice, or a value that is no number
+    (naming the row).
     """
-    rows = records if isinstance(records, pd.DataFrame) else list(records)
-    frame = pd.DataFrame(rows).reset_index(drop=True)
+    frame = pd.DataFrame(records if isinstance(records, pd.DataFrame) else list(records)).reset_index(drop=True)
     known = [*TIDY[:-1], *FACTS, "value"]
-    unknown = [c for c in [*frame.columns, *constants] if c not in known]
-    if unknown:
+    if unknown := [c for c in [*frame.columns, *constants] if c not in known]:
         raise ValueError(f"records: unknown column {unknown[0]!r}; the columns are {', '.join(known)}")
-    twice = [c for c in constants if c in frame.columns]
-    if twice:
+    if twice := [c for c in constants if c in frame.columns]:
         raise ValueError(f"{twice[0]}: given both in records and as a constant")
     frame = frame.assign(**constants)
     if "value" not in frame.columns:
         raise ValueError("records: the column 'value' is missing")
-    numbers = pd.to_numeric(frame["value"], errors="coerce").astype("float64")
-    if numbers.isna().any():
-        row = int(numbers.isna().to_numpy().argmax())
+    values = pd.to_numeric(frame["value"], errors="coerce").astype("float64")
+    if values.isna().any():
+        row = values.isna().idxmax()
         raise ValueError(f"value: row {row} is {frame['value'].iloc[row]!r}, not a number")
-    frame["value"] = numbers
-    columns = [c for c in known if c in TIDY or c in frame.columns]
-    return joined([frame.reindex(columns=columns)])
+    frame["value"] = values
+    return joined([frame.reindex(columns=[c for c in known if c in TIDY or c in frame.columns])])
 
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -118,34 +105,27 @@ def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
 
 def _with_plain_facts(frame: pd.DataFrame) -> pd.DataFrame:
     # a column with empty entries makes floats (or, read from a file, text) of whole numbers: agent 2, not 2.0 or "2"
+    def plain(value: Any) -> Any:
+        try:
+            number = float(value)
+        except ValueError:
+            return value
+        return int(number) if number.is_integer() else number
+
     numbers = [c for c in FACTS if c in frame.columns and c != "parameter"]
-    return frame.assign(**{c: frame[c].map(_plain_fact).astype(object) for c in numbers})
-
-
-def _plain_fact(value: Any) -> Any:
-    try:
-        number = float(value)
-    except ValueError:
-        return value
-    return int(number) if number.is_integer() else number
-
-
-#: Columns of a tidy table that are text even where they look like numbers, as notebook "08" does.
-_TEXT = {name: str for name in TIDY if name not in ("seed", "value")}
+    return frame.assign(**{c: frame[c].map(plain).astype(object) for c in numbers})
 
 
 def read_table(path: Any) -> pd.DataFrame:
     """A table as `save_table` wrote it, from a path or a buffer: text stays text, and no entry becomes NaN."""
-    frame = pd.read_csv(path, keep_default_na=False, dtype=_TEXT)
+    text = {name: str for name in TIDY if name not in ("seed", "value")}  # notebook "08" is no number
+    frame = pd.read_csv(path, keep_default_na=False, dtype=text)
     return _with_plain_facts(frame) if set(TIDY) <= set(frame.columns) else frame
 
 
 def stored(name: str, out: str | Path, committed: str | Path) -> pd.DataFrame:
-    """The table name.csv from this run's folder `out` if the run made it, else the one in the folder `committed`.
-
-    Raises:
-        FileNotFoundError: neither has it.
-    """
+    """The table name.csv from this run's folder `out` if the run made it, else the one in the folder `committed`;
+    FileNotFoundError if neither has it."""
     for folder in (output_folder(out), Path(committed)):
         if (folder / f"{name}.csv").is_file():
             return read_table(folder / f"{name}.csv")
@@ -153,11 +133,8 @@ def stored(name: str, out: str | Path, committed: str | Path) -> pd.DataFrame:
 
 
 def save_sources(*datasets: Any, name: str, out: str | Path) -> None:
-    """Write out/name.csv with the name, source and sha256 of the data that a notebook used.
-
-    datasets: objects with `name`, `source` and (if known) `sha256`. The runner copies these rows to
-    provenance.json.
-    """
+    """Write out/name.csv with `name`, `source` and (if known) `sha256` of the data sets that a notebook used; the
+    runner copies these rows to provenance.json."""
     rows = [(d.name, d.source, getattr(d, "sha256", "") or "") for d in datasets]
     save_table(pd.DataFrame(rows, columns=SOURCES), name, out)
 

@@ -5,8 +5,6 @@ only through the training targets. Trained scores share features and ridge, and 
 a difference of two sigmoids, Max-Prob adds the model's own confidence, Mozannar–Sontag takes a maximum.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -23,8 +21,6 @@ from l2d_utils.validate import check_matrix, check_same_rows
 
 Score = Callable[[NDArray], NDArray[np.float64]]
 
-#: The last columns of `features`, in this order.
-UNCERTAINTY = ("confidence", "entropy", "margin")
 #: Gradient tolerance of the fits: a smaller one changes the areas by less than the seeds do.
 TOL = 1e-4
 
@@ -34,8 +30,7 @@ class Sample(NamedTuple):
 
     Attributes:
         X: (n, d) from `features`; only this may be used at test time.
-        model, expert: (n, L) class probabilities.
-        labels: int (n,).
+        model, expert: (n, L) class probabilities. labels: int (n,).
     """
 
     X: NDArray
@@ -49,15 +44,15 @@ class Sample(NamedTuple):
         answers = np.column_stack([self.model.argmax(axis=1), self.expert.argmax(axis=1)])
         return costs_from_predictions(answers, self.labels)
 
-    def at(self, rows: ArrayLike) -> Sample:
+    def at(self, rows: ArrayLike) -> "Sample":
         """The same for some of the rows."""
         return Sample(*(part[rows] for part in self))
 
 
 def features(penultimate: ArrayLike, probabilities: ArrayLike) -> NDArray:
-    """What a scorer sees, (n, width + L + 3): penultimate layer, softmax, then `UNCERTAINTY`: 1 − max_y h_y, entropy
-    (nats) and 1 − top-two margin. These three are functions of the softmax; they put the confidence rule within a
-    linear scorer's reach.
+    """What a scorer sees, (n, width + L + 3): penultimate layer, softmax, then 1 − max_y h_y, the entropy (nats) and
+    1 − top-two margin. These three are functions of the softmax; they put the confidence rule within a linear scorer's
+    reach.
 
     Raises:
         ValueError: shapes that do not match, or rows that are no probabilities over at least 2 classes (named).
@@ -75,15 +70,10 @@ def features(penultimate: ArrayLike, probabilities: ArrayLike) -> NDArray:
 
 def sample(base: Mapping[str, NDArray], expert: Mapping[str, NDArray], labels: ArrayLike) -> Sample:
     """A `Sample` from `logits` and `features` of the base model and the `logits` of the expert, on the same rows."""
-    model = softmax(np.asarray(base["logits"], dtype=np.float64), axis=1)
-    other = softmax(np.asarray(expert["logits"], dtype=np.float64), axis=1)
+    model, other = (softmax(np.asarray(found["logits"], dtype=np.float64), axis=1) for found in (base, expert))
     labels = np.asarray(labels)
     check_same_rows(model=model, expert=other, labels=labels)
-    X = features(np.asarray(base["features"], dtype=np.float64), model)
-    return Sample(X, model, other, labels)
-
-
-# ---------------------------------------------------------------- scores without training
+    return Sample(features(np.asarray(base["features"], dtype=np.float64), model), model, other, labels)
 
 
 def random(train: Sample) -> Score:
@@ -91,27 +81,19 @@ def random(train: Sample) -> Score:
     return lambda X: np.zeros(len(X))
 
 
-def _uncertainty(name: str) -> Score:
-    column = UNCERTAINTY.index(name) - len(UNCERTAINTY)
-    return lambda X: np.asarray(X)[:, column].astype(np.float64)
-
-
 def confidence(train: Sample) -> Score:
     """1 − max_y h_y(x).  [prior: Chow 1970, with the model's own probabilities]"""
-    return _uncertainty("confidence")
+    return lambda X: np.asarray(X)[:, -3].astype(np.float64)
 
 
 def entropy(train: Sample) -> Score:
     """−Σ_y h_y log h_y, nats.  [prior]"""
-    return _uncertainty("entropy")
+    return lambda X: np.asarray(X)[:, -2].astype(np.float64)
 
 
 def margin(train: Sample) -> Score:
     """1 − (largest − second largest probability).  [prior]"""
-    return _uncertainty("margin")
-
-
-# ---------------------------------------------------------------- learned scores
+    return lambda X: np.asarray(X)[:, -1].astype(np.float64)
 
 
 def _regression(X: NDArray, target: NDArray, l2: float) -> Score:
@@ -119,10 +101,9 @@ def _regression(X: NDArray, target: NDArray, l2: float) -> Score:
     return make_pipeline(StandardScaler(), Ridge(alpha=l2 * len(X))).fit(X, target).predict
 
 
-def _classifier(X: NDArray, target: NDArray, l2: float, weight: NDArray | None = None):
-    total = len(X) if weight is None else weight.sum()
-    scaled = make_pipeline(StandardScaler(), LogisticRegression(C=1 / (l2 * total), max_iter=1000, tol=TOL))
-    return scaled.fit(X, target, logisticregression__sample_weight=weight)
+def _classifier(X: NDArray, target: NDArray, l2: float):
+    logistic = LogisticRegression(C=1 / (l2 * len(X)), max_iter=1000, tol=TOL)
+    return make_pipeline(StandardScaler(), logistic).fit(X, target)
 
 
 def diff_01(train: Sample, l2: float) -> Score:
@@ -142,8 +123,7 @@ def max_prob(train: Sample, l2: float) -> Score:
 
     The regression alone would defer what the expert finds easy, which is also what the model finds easy.
     """
-    expert = _regression(train.X, train.expert.max(axis=1), l2)
-    own = confidence(train)
+    expert, own = _regression(train.X, train.expert.max(axis=1), l2), confidence(train)
     return lambda X: expert(X) + own(X)
 
 

@@ -1,7 +1,5 @@
 """Prompts to vectors: wordllama's static embeddings, read from the package's files; TF-IDF as a fallback."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Iterator, Sequence
 
@@ -52,8 +50,7 @@ def embed(prompts: Sequence[str]) -> np.ndarray:
         return result
     tokenizer, vectors = _model()
     for rows in _batches(prompts):
-        encoded = tokenizer.encode_batch_fast(prompts[rows], add_special_tokens=False)
-        ids = [e.ids for e in encoded]
+        ids = [e.ids for e in tokenizer.encode_batch_fast(prompts[rows], add_special_tokens=False)]
         ends = np.concatenate([[0], np.cumsum([len(i) for i in ids])])
         tokens = np.fromiter((t for i in ids for t in i), np.int64, count=ends[-1])
         # token counts (prompts x vocabulary) @ vectors is the sum over real tokens, with no padding to mask
@@ -75,14 +72,12 @@ def embed_tfidf(
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    train_prompts = _checked("train_prompts", train_prompts)
-    other_prompts = _checked("other_prompts", other_prompts)
+    train_prompts, other_prompts = _checked("train_prompts", train_prompts), _checked("other_prompts", other_prompts)
     vectorizer = TfidfVectorizer(sublinear_tf=True)
     train = vectorizer.fit_transform(train_prompts)
     if not 1 <= dim < min(train.shape):
-        raise ValueError(
-            f"dim must be between 1 and {min(train.shape) - 1} for {train.shape} prompts x words; found {dim}"
-        )
+        most = min(train.shape) - 1
+        raise ValueError(f"dim must be between 1 and {most} for {train.shape} prompts x words; found {dim}")
     svd = TruncatedSVD(dim, random_state=random_state).fit(train)
     other = svd.transform(vectorizer.transform(other_prompts)) if other_prompts else np.zeros((0, dim))
     return _unit(svd.transform(train)), _unit(other)

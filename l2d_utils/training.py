@@ -1,7 +1,5 @@
 """One training loop for everything trained from pixels: classifiers (agents) and routers."""
 
-from __future__ import annotations
-
 import hashlib
 import math
 import time
@@ -14,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from l2d_utils.agents import channel_moments, default_device, outputs, seeded
+from l2d_utils.agents import ImageClassifier, channel_moments, default_device, outputs, seeded
 from l2d_utils.results import write_atomically
 
 BatchLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -45,7 +43,7 @@ def one_cycle(progress: float) -> float:
 
 
 def train(
-    module: nn.Module,
+    module: ImageClassifier,
     images: np.ndarray,
     batch_loss: BatchLoss,
     *,
@@ -61,7 +59,9 @@ def train(
     progress: Callable[[int, float, float], None] | None = None,
     checkpoint: str | Path | None = None,
 ) -> list[float]:
-    """Train a module in place with AdamW under a one-cycle learning rate.
+    """Train a module in place with AdamW under a one-cycle learning rate; the mean training loss per epoch.
+
+    Deterministic per random_state (the initial weights are the caller's: `seeded`).
 
     Args:
         images: uint8 (n, H, W, C), kept so until the batch.
@@ -71,9 +71,6 @@ def train(
         progress: is called after every epoch with epoch, loss and images per second; see `progress_bar`.
         checkpoint: file that keeps the state after every epoch, one per run. A run that finds its own goes on from
             there, and ends bitwise where an uninterrupted one does.
-
-    Returns:
-        Mean training loss per epoch. Deterministic per random_state (the initial weights are the caller's: `seeded`).
 
     Raises:
         ValueError: bad settings, or another run's checkpoint.
@@ -92,12 +89,15 @@ def train(
     optimizer = torch.optim.AdamW(module.parameters(), lr=lr, weight_decay=weight_decay)
     losses, n_batches = [], math.ceil(len(images) / batch_size)
     if checkpoint is not None:
+        # the loss of fixed made-up outputs tells labels, costs or losses apart
+        made_up = np.random.default_rng(0).standard_normal((len(images), module.head.out_features))
+        made_up = torch.as_tensor(made_up, dtype=dtype, device=device)
         settings = {
             "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay,
             "random_state": random_state, "dtype": str(dtype), "autocast": str(autocast),
             "augmented": augment is not None, "images": hashlib.sha256(np.ascontiguousarray(images)).hexdigest(),
             "parameters": [list(p.shape) for p in module.parameters()],
-            "loss": _probe(module, images, batch_loss, dtype, device),
+            "loss": float(batch_loss(made_up, torch.arange(len(images)))),
         }  # fmt: skip
         if Path(checkpoint).is_file():
             state = _read_checkpoint(Path(checkpoint), settings, device)
@@ -152,14 +152,11 @@ def classifier_outputs(
     checkpoint: str | Path | None = None,
     **settings,
 ) -> dict[str, np.ndarray]:
-    """Train a classifier on images and labels (n,), and return what it says about `out_images` (m, H, W, C).
+    """Train a classifier on images and labels (n,): its `agents.outputs` on `out_images` (m, H, W, C), of its dtype.
 
     Args:
         network: makes the untrained classifier from n_outputs, mean and std (of the training pixels).
         settings: of `train`; with a checkpoint it is part of a long study and shows a progress bar.
-
-    Returns:
-        `agents.outputs`: logits (m, n_classes) and features (m, width), of the training dtype.
     """
     mean, std = channel_moments(images)
     with seeded(random_state):
@@ -185,18 +182,6 @@ def progress_bar(epochs: int, description: str = "") -> Callable[[int, float, fl
             bar.close()
 
     return update
-
-
-def _probe(module, images, batch_loss, dtype, device) -> float:
-    """The loss of fixed made-up outputs on all rows: tells labels, costs or losses apart."""
-    was_training = module.training
-    module.eval()
-    with torch.no_grad():
-        width = module(torch.from_numpy(images[:1].copy()).to(device)).shape[1]
-        made_up = np.random.default_rng(0).standard_normal((len(images), width))
-        loss = batch_loss(torch.as_tensor(made_up, dtype=dtype, device=device), torch.arange(len(images)))
-    module.train(was_training)
-    return float(loss)
 
 
 def _write_checkpoint(path: Path, settings: dict[str, Any], module, optimizer, losses: list[float]) -> None:

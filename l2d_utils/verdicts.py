@@ -5,8 +5,6 @@ the whole pipeline, with the uncertainty that the test rows add. Effects are cou
 there, so that one margin serves both papers. The numbers of the rule stand in `notebooks/rule.yaml`.  [ours]
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -100,9 +98,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
     adjusted = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
-    found = np.empty_like(p)
-    found[order] = adjusted
-    return found
+    return adjusted[np.argsort(order)]
 
 
 def better(readings: Sequence[Reading], margin: float) -> Judged:
@@ -172,10 +168,9 @@ def chance_to_pass(readings: Sequence[Reading], effect: float, margin: float, dr
     passed = 0
     for _ in range(draws):
         shared = rng.normal()  # the rows are common to all readings, as `pooled` takes them
-        drawn = [
-            r._replace(values=r.unit * effect + r.rows_se * shared
-                       + rng.normal(0.0, np.std(r.values, ddof=1), len(r.values)))
-            for r in readings
-        ]  # fmt: skip
+        drawn = []
+        for r in readings:
+            noise = rng.normal(0.0, np.std(r.values, ddof=1), len(r.values))
+            drawn.append(r._replace(values=r.unit * effect + r.rows_se * shared + noise))
         passed += better(drawn, margin).verdict == REPRODUCED
     return passed / draws

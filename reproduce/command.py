@@ -1,7 +1,5 @@
 """Command line: run, sweep, execute, badges, readme."""
 
-from __future__ import annotations
-
 import argparse
 import ast
 import signal

@@ -1,7 +1,5 @@
 """Re-execute notebooks in place, so that a second time changes no byte."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +9,13 @@ from . import badges, kernels, notebooks
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-class ExecutionFailed(Exception):
-    """A notebook did not run to its end; says where and why in one line."""
-
-
 def execute(path: Path) -> tuple[object, float]:
-    """Return the notebook executed in a fresh kernel, and its seconds. Raises ExecutionFailed."""
+    """Return the notebook executed in a fresh kernel, and its seconds. Raises RuntimeError: where and why it failed."""
     nb = notebooks.read(path)
     with tempfile.TemporaryDirectory() as temporary:
         ended = kernels.execute(nb, path.parent, Path(temporary) / "log")
     if ended.error:
-        raise ExecutionFailed(f"cell {ended.cell}: {ended.error}")
+        raise RuntimeError(f"cell {ended.cell}: {ended.error}")
     for cell in nb.cells:
         if cell.cell_type == "code":
             # A stored widget is a random id without a state behind it.
@@ -33,12 +27,11 @@ def execute_all(folder: Path, figures: Path, wanted: Sequence[str] = ()) -> int:
     """Execute in place; return the exit code. A notebook that fails stays as it was, and the others go on."""
     badges.refresh_all(folder, figures)  # first: a new Colab cell has to be executed too
     failed, measured = [], {}
-    paths = notebooks.find(folder, wanted)
-    for number, path in enumerate(paths, 1):
+    for number, path in enumerate(paths := notebooks.find(folder, wanted), 1):
         print(f"[{number}/{len(paths)}] {path.stem} … ", end="", flush=True)
         try:
             nb, measured[path.stem] = execute(path)
-        except ExecutionFailed as error:
+        except RuntimeError as error:
             failed.append(path.stem)
             print(f"FAILED at {error}")
             continue

@@ -15,8 +15,6 @@ nor place enters it. Data inside installed packages need not enter either: they 
 read, against checksums that stand in the package's source.
 """
 
-from __future__ import annotations
-
 import hashlib
 import itertools
 import json
@@ -80,12 +78,6 @@ def data_hash(folder: Path | None) -> str:
     return _files_hash(folder, files)
 
 
-def stored_hash(folder: Path) -> str:
-    """sha256 over what notebooks in `folder` read of other runs: the tables in ../figures, and claims.yaml."""
-    figures = folder.parent / "figures"
-    return _files_hash(folder.parent, [*figures.glob("[0-9][0-9]_*.csv"), folder / "claims.yaml"])
-
-
 def _files_hash(folder: Path, files: Iterable[Path]) -> str:
     contents = [(p.relative_to(folder).as_posix(), file_sha256(p)) for p in sorted(files) if p.is_file()]
     return hashlib.sha256(canonical(contents)).hexdigest()
@@ -97,25 +89,18 @@ def tasks(grid: Path, folder: Path) -> list[Task]:
     Raises UsageError for whatever could not work: an unreadable file, an unknown key, notebook, profile or
     parameter, a value of another kind than the notebook's own literal.
     """
+    # Notebooks also read the tables of other runs, and claims.yaml.
+    stored = [*folder.parent.glob("figures/[0-9][0-9]_*.csv"), folder / "claims.yaml"]
     shared = {
         "package_sha256": package_sha256(),
         "data_sha256": data_hash(data_folder()),
-        "stored_sha256": stored_hash(folder),
+        "stored_sha256": _files_hash(folder.parent, stored),
     }
-    sources: dict[Path, str] = {}
     found: dict[str, Task] = {}
-    for job, own in _jobs(grid, folder):
+    for job, own, source in _jobs(grid, folder):
         every = {name: value for name, value in {**own, **job.parameters}.items() if name != "OUT"}
-        if job.notebook not in sources:
-            sources[job.notebook] = source_hash(job.notebook)
-        facts = {
-            "notebook": job.name,
-            "notebook_sha256": sources[job.notebook],
-            "parameters": every,
-            "files": _files(every, folder),
-            **shared,
-        }
-        task = Task(job, facts)
+        facts = {"notebook": job.name, "notebook_sha256": source, "parameters": every, "files": _files(every, folder)}
+        task = Task(job, facts | shared)
         found.setdefault(task.key, task)
     return list(found.values())
 
@@ -136,8 +121,8 @@ def _files(parameters: Mapping[str, Any], folder: Path) -> dict[str, str]:
     return {name: file_sha256(path) for name, path in named.items() if os.path.isfile(path)}
 
 
-def _jobs(grid: Path, folder: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """Jobs of a grid file, each with the notebook's own parameters."""
+def _jobs(grid: Path, folder: Path) -> Iterator[tuple[Job, dict[str, Any], str]]:
+    """Jobs of a grid file, each with the notebook's own parameters and the hash of its source."""
     try:
         entries = yaml.safe_load(grid.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -149,11 +134,11 @@ def _jobs(grid: Path, folder: Path) -> Iterator[tuple[Job, dict[str, Any]]]:
         _check_entry(where, entry)
         profiled = read_profile(folder, entry.get("profile", "quick"))
         for path in notebooks.find(folder, entry["notebooks"]):
-            own = notebooks.parameters(notebooks.read(path), path.stem)
-            base = profiled.get(path.stem) or {}
+            own, source = notebooks.parameters(notebooks.read(path), path.stem), source_hash(path)
+            base = profiled.get(path.stem, {})
             for values in _combinations(entry, where, path.stem, {**own, **base}):
                 check_values(path.stem, own, {**base, **values})
-                yield Job(path, {**base, **values}), own
+                yield Job(path, {**base, **values}), own, source
 
 
 def _check_entry(where: str, entry: Any) -> None:
@@ -177,18 +162,15 @@ def _check_entry(where: str, entry: Any) -> None:
 
 def _combinations(entry: dict, where: str, name: str, own: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Every combination of the entry's values; own: what the notebook has where the entry says nothing."""
-    if "OUT" not in own:
-        raise UsageError(f"{name}: no parameter OUT, so its results would land outside the sweep")
     listed = entry.get("parameters", {})
     for values in itertools.product(*listed.values()):
         chosen = dict(zip(listed, values, strict=True))
         if "seeds" not in entry:
             yield chosen
             continue
-        merged = {**own, **chosen}
         if "FIRST_SEED" in chosen or not {"FIRST_SEED", "SEEDS"} <= set(own):
             raise UsageError(f"{where}: seeds needs {name} to have FIRST_SEED and SEEDS, and the entry no FIRST_SEED")
-        total, block = entry["seeds"], merged["SEEDS"]
+        total, block = entry["seeds"], {**own, **chosen}["SEEDS"]
         if not all(isinstance(n, int) and n > 0 for n in (total, block)) or total % block:
             raise UsageError(f"{where}: seeds = {total!r} is no multiple of SEEDS = {block!r}, the seeds of one run")
         for first in range(0, total, block):

@@ -1,7 +1,5 @@
 """How kernels are started and notebooks executed: with the package of this folder, over private sockets, with a log."""
 
-from __future__ import annotations
-
 import atexit
 import contextlib
 import os
@@ -20,6 +18,7 @@ from nbclient.exceptions import CellExecutionError
 from traitlets.config import Config
 
 from .notebooks import ROOT
+from .provenance import linux_says
 
 NAME = "python3"
 LATE = 60  # seconds; the default, 4, fails a cell, or drops what it printed, when the machine stalls at its end
@@ -34,12 +33,9 @@ def environment() -> dict[str, str]:
 
 
 def peak_bytes(pid: int) -> int | None:
-    """The most memory that a living process has held at once; None where /proc does not tell (Linux does)."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text("ascii", "replace").splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+    """The most memory that a living process has held at once; None where the system does not say (Linux does)."""
+    kilobytes = linux_says(f"{pid}/status", "VmHWM:").split()
+    return 1024 * int(kilobytes[0]) if kilobytes else None
 
 
 class Kill:
@@ -58,21 +54,6 @@ class Kill:
         self.pids.append(pid)
         if self.asked:
             self()
-
-
-def interruptible(work: Callable[[], object], kill: Kill) -> None:
-    """Do `work`, which runs a kernel, so that KeyboardInterrupt stops it at any moment.
-
-    In the main thread nbclient takes over SIGINT and SIGTERM, and one that arrives just as a kernel starts comes out as
-    the death of that kernel. In another thread it leaves them alone.
-    """
-    with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(work)
-        try:
-            future.result()
-        except KeyboardInterrupt:
-            kill()
-            raise
 
 
 def private_sockets(folder: Path) -> Config:
@@ -107,8 +88,7 @@ def settings(log: Path, kill: Kill, peak: Callable[[int], None] = lambda size: N
             return result
 
         async def shutdown_kernel(self, *args, **options):
-            size = peak_bytes(getattr(self.provisioner, "pid", None) or 0)
-            if size:
+            if size := peak_bytes(getattr(self.provisioner, "pid", None) or 0):
                 peak(size)
             return await super().shutdown_kernel(*args, **options)
 
@@ -141,12 +121,17 @@ def execute(nb, folder: Path, log: Path, kill: Kill | None = None) -> Ended:
     options["on_cell_start"] = lambda cell, cell_index: at.append(cell_index)
     start = time.monotonic()
     try:
-        with settings(log, kill, peaks.append) as kernel:
+        # In the main thread nbclient takes over SIGINT and SIGTERM, and one that arrives just as a kernel starts comes
+        # out as the death of that kernel. In another thread it leaves them alone.
+        with settings(log, kill, peaks.append) as kernel, contextlib.ExitStack() as last, ThreadPoolExecutor(1) as pool:
             client = NotebookClient(nb, **options, **kernel)
+            # nbclient forgets to when a kernel dies while it starts
+            last.callback(atexit.unregister, client._cleanup_kernel)
             try:
-                interruptible(client.execute, kill)
-            finally:
-                atexit.unregister(client._cleanup_kernel)  # nbclient forgets to when a kernel dies while it starts
+                pool.submit(client.execute).result()
+            except KeyboardInterrupt:
+                kill()
+                raise
     except CellExecutionError as failure:
         error = f"{failure.ename}: {failure.evalue}"
     except Exception as failure:  # a dead kernel, a kernel that does not start, a full disk

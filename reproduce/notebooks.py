@@ -1,7 +1,5 @@
 """What the other modules need to know of a notebook file: its name, its parameters, its opening cell."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Sequence
@@ -36,23 +34,16 @@ def write(nb, path: Path) -> None:
 
 
 def find(folder: Path, wanted: Sequence[str] = ()) -> list[Path]:
-    """Notebooks NN_topic.ipynb of a folder in reading order.
-
-    wanted: names or leading numbers ("06_images" or "06"); all when empty.
+    """Notebooks NN_topic.ipynb of a folder in reading order: all, or those wanted by name ("06_images") or number.
     Raises UsageError for a folder without notebooks and for a wanted name that is not there.
     """
     paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         raise UsageError(f"no notebooks NN_topic.ipynb in {folder}")
-    if not wanted:
-        return paths
-    chosen = set()
-    for name in wanted:
-        hits = [p for p in paths if name in (p.name, p.stem, p.stem[:2])]
-        if not hits:
-            raise UsageError(f"unknown notebook {name!r}; there are {', '.join(p.stem for p in paths)}")
-        chosen.update(hits)
-    return sorted(chosen)
+    called = {p: {p.name, p.stem, p.stem[:2]} for p in paths}
+    if unknown := [name for name in wanted if not any(name in names for names in called.values())]:
+        raise UsageError(f"unknown notebook {unknown[0]!r}; there are {', '.join(p.stem for p in paths)}")
+    return [p for p in paths if not wanted or called[p] & set(wanted)]
 
 
 def parameters_index(nb, name: str) -> int:
@@ -92,6 +83,5 @@ def title(nb) -> str:
 def questions(nb) -> dict[str, str]:
     """The question of each chapter, by its number: rows `| [01 Title](file) | question |` of the map of the book."""
     row = re.compile(r"^\| *(?:\*\*|\[)?(\d\d)\b[^|]*\|([^|]+)\| *$", re.M)
-    return {
-        number: text.strip() for c in nb.cells if c.cell_type == "markdown" for number, text in row.findall(c.source)
-    }
+    text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
+    return {number: question.strip() for number, question in row.findall(text)}

@@ -1,7 +1,5 @@
 """The page that opens a run: plain HTML in one file (page.html), which needs neither a server nor the network."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import jinja2
@@ -20,13 +18,7 @@ def export(notebook: Path) -> None:
 
 
 def write_index(folder: Path, record: dict) -> None:
-    """Write index.html from a run's record and the files that lie in its folder."""
-    html = index(folder, record)
-    write_atomically(folder / "index.html", lambda p: p.write_text(html, "utf-8"))
-
-
-def index(folder: Path, record: dict) -> str:
-    """The index page as text. Every name and message is escaped: errors may quote prompts."""
+    """Write index.html from a run's record and the files in its folder. All is escaped: errors may quote prompts."""
     failed = [row for row in record["notebooks_run"] if row["error"]]
     git = record.get("git")
     code = f"commit {git['commit'][:10]}" if git else f"package {record['package_sha256'][:10]}"
@@ -39,15 +31,10 @@ def index(folder: Path, record: dict) -> str:
         if p.suffix in (".png", ".svg")
     ]
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(TEMPLATE.read_text("utf-8")).render(
-        run=record,
-        failed=failed,
-        finished=len(record["notebooks_run"]) - len(failed),
-        code=code,
-        pages=made["html"],
-        executed=made["ipynb"],
-        pictures=pictures,
+    html = environment.from_string(TEMPLATE.read_text("utf-8")).render(
+        run=record, failed=failed, code=code, pages=made["html"], executed=made["ipynb"], pictures=pictures
     )
+    write_atomically(folder / "index.html", lambda p: p.write_text(html, "utf-8"))
 
 
 def alt_text(path: Path) -> str:

@@ -1,7 +1,5 @@
 """Where a run's numbers come from, and the one table of all of them."""
 
-from __future__ import annotations
-
 import contextlib
 import csv
 import functools
@@ -10,12 +8,13 @@ import json
 import os
 import platform
 import resource
-import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+
+import pandas as pd
 
 from l2d_utils.cache import package_sha256
 from l2d_utils.data.files import file_sha256
@@ -26,17 +25,18 @@ from .notebooks import ROOT
 MEASURED = [*TIDY[:-1], *FACTS, "value"]
 
 
-def git_state() -> dict | None:
-    """Commit and whether files differ from it; None outside a git clone."""
-
-    def git(*args: str) -> str:
-        command = ["git", *args]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
-
+def printed(*command: str) -> str | None:
+    """What a program prints; None where it is missing or fails."""
     try:
-        return {"commit": git("rev-parse", "HEAD"), "changed_files": bool(git("status", "--porcelain"))}
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def git_state() -> dict | None:
+    """Commit and whether files differ from it; None outside a git clone."""
+    commit, changes = printed("git", "rev-parse", "HEAD"), printed("git", "status", "--porcelain")
+    return None if commit is None or changes is None else {"commit": commit, "changed_files": bool(changes)}
 
 
 def begin(jobs: Sequence, profile: str) -> dict:
@@ -59,37 +59,25 @@ def begin(jobs: Sequence, profile: str) -> dict:
 
 @functools.cache
 def environment() -> dict:
-    """Versions of Python and of every package, and what computes: the processor's name, and that of each GPU."""
+    """Versions of Python and of every package, and what computes: the processor's name, and that of each GPU of NVIDIA
+    (asked of the driver, since importing torch takes seconds)."""
+    gpus = printed("nvidia-smi", "--query-gpu=name", "--format=csv,noheader") or ""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "processor": _processor(),
-        "gpu": _gpu(),
-        "packages": {d.metadata["Name"]: d.version for d in sorted(metadata.distributions(), key=_name)},
+        "processor": linux_says("cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "gpu": ", ".join(gpus.splitlines()),
+        "packages": dict(sorted(((d.name, d.version) for d in metadata.distributions()), key=lambda p: p[0].lower())),
     }
 
 
-def _processor() -> str:
+def linux_says(file: str, name: str) -> str:
+    """The first entry `name` of a file in /proc; "" where there is none, as on other systems."""
     try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        lines = Path("/proc", file).read_text("utf-8", "replace").splitlines()
     except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
-def _gpu() -> str:
-    """Names of NVIDIA's GPUs, or "" without any; asked of the driver, since importing torch takes seconds."""
-    tool = shutil.which("nvidia-smi")
-    if not tool:
         return ""
-    command = [tool, "--query-gpu=name", "--format=csv,noheader"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    return ", ".join(answer.stdout.split("\n")).strip(", ") if answer.returncode == 0 else ""
-
-
-def _name(distribution) -> str:
-    return distribution.metadata["Name"].lower()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def files_of(figures: Path, name: str) -> list[str]:
@@ -101,7 +89,7 @@ def unreadable(figures: Path, name: str) -> str:
     """What is wrong with the first table of a notebook that cannot be read; "" when all can."""
     for path in sorted(figures.glob(f"{name[:2]}_*.csv")):
         try:
-            read_rows(path, TIDY, FACTS)
+            numbers(path, name)
         except (OSError, ValueError) as error:
             return str(error)
     return ""
@@ -113,15 +101,21 @@ def collect(folder: Path, record: dict) -> None:
     rows, sources = [], []
     for path in sorted((folder / "figures").glob("[!.]*.csv")):  # what is being written has a dot in front
         with contextlib.suppress(ValueError):  # it stands in its notebook's record
-            rows += [r | {"notebook": r["notebook"] or author.get(path.name, "")} for r in read_rows(path, TIDY, FACTS)]
+            rows += numbers(path, author.get(path.name, ""))
             sources += read_rows(path, SOURCES)
     record |= {"measurements": len(rows), "data": sources}
     # ru_maxrss of finished children: the largest kernel so far (kilobytes, but bytes on macOS)
     unit = 1 if platform.system() == "Darwin" else 1024
     record["peak_kernel_bytes"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
-    write_atomically(folder / "measurements.csv", lambda p: _write_csv(p, rows))
+    table = pd.DataFrame(rows, columns=MEASURED)  # of text
+    write_atomically(folder / "measurements.csv", lambda p: table.to_csv(p, index=False, lineterminator="\n"))
     text = json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n"
     write_atomically(folder / "provenance.json", lambda p: p.write_text(text, "utf-8"))
+
+
+def numbers(path: Path, name: str) -> list[dict[str, str]]:
+    """Rows of a CSV of numbers in the columns MEASURED, `name` for the notebook where none stands; see read_rows."""
+    return [row | {"notebook": row["notebook"] or name} for row in read_rows(path, TIDY, FACTS)]
 
 
 def read_rows(path: Path, columns: list[str], more: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -140,10 +134,3 @@ def read_rows(path: Path, columns: list[str], more: Sequence[str] = ()) -> list[
     if any(None in row or None in row.values() for row in rows):
         raise ValueError(f"{path.name} is no readable table: a row has more or fewer entries than there are columns")
     return rows
-
-
-def _write_csv(path: Path, rows: Iterable[dict[str, str]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, MEASURED, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -6,16 +6,13 @@ ledger      the claims ledger: counts, figure and table
 house       the parts of the package and their sizes
 """
 
-from __future__ import annotations
-
 import ast
-import csv
 import re
 from pathlib import Path
 
-from l2d_utils import ledger
+from l2d_utils import ledger, results
 
-from . import badges, notebooks, page
+from . import badges, notebooks, page, provenance
 from .notebooks import ROOT, UsageError
 
 CLAIMS = "claims.yaml"
@@ -42,34 +39,27 @@ def _chapters(root: Path) -> str:
     map_of_the_book = notebooks.questions(next(iter(books.values())))
     lines = ["| | Chapter | The question it answers | Run time | Open |", "|---|---|---|---|---|"]
     for path, nb in books.items():
-        question = map_of_the_book.get(path.stem[:2])
-        if question is None:
+        number = path.stem[:2]
+        if number not in map_of_the_book:
             raise UsageError(f"README: the map of the book in its first notebook lacks {path.stem}")
         colab, binder = badges.links(path.stem, where)
         time = badges.about(times[path.stem]) if path.stem in times else ""
-        cells = [
-            path.stem[:2],
-            f"[{notebooks.title(nb)}](notebooks/{path.name})",
-            question,
-            time,
-            f"[Colab]({colab}) · [Binder]({binder})",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        opened = f"[Colab]({colab}) · [Binder]({binder})"
+        chapter = f"[{notebooks.title(nb)}](notebooks/{path.name})"
+        lines.append(f"| {number} | {chapter} | {map_of_the_book[number]} | {time} | {opened} |")
     return "\n" + "\n".join(lines) + "\n"
 
 
 def _clone(root: Path) -> str:
     where = badges.address(root)
-    folder = where.slug.split("/")[-1]
-    return f"\n```\ngit clone {where.repository} && cd {folder}\nmake reproduce\nmake test\n```\n"
+    return f"\n```\ngit clone {where.repository} && cd {where.slug.split('/')[-1]}\nmake reproduce\nmake test\n```\n"
 
 
 def _ledger(root: Path) -> str:
     figures, chapters = root / "figures", {p.stem[:2]: p.name for p in notebooks.find(root / "notebooks")}
     claims = ledger.read(root / "notebooks" / CLAIMS)
     found, _ = ledger.judge(claims, [figures])
-    untested = [claim for claim in claims if claim.not_testable]
-    why_not = {claim.id: claim.not_testable.partition(". ")[0].rstrip(".") + "." for claim in untested}
+    why_not = {c.id: c.not_testable.partition(". ")[0].rstrip(".") + "." for c in claims if c.not_testable}
     picture = f"{PICTURE}.png"
     lines = [
         ledger.counts_text(found), "", _controls(figures), "",
@@ -89,8 +79,7 @@ def _ledger(root: Path) -> str:
 
 def _controls(figures: Path) -> str:
     """What came of the negative and positive controls of chapter 10."""
-    with (figures / "10_claims.csv").open(encoding="utf-8", newline="") as file:
-        rows = {row.get("id"): row for row in csv.DictReader(file)}
+    rows = {row["id"]: row for row in provenance.read_rows(figures / "10_claims.csv", results.CLAIMS)}
     try:
         said = [rows[name] for name in ("null-signals", "positive-without-signal")]
     except KeyError as error:
@@ -100,12 +89,10 @@ def _controls(figures: Path) -> str:
 
 def _house(root: Path) -> str:
     """What each part of the code is for, by the first line of its text, and about how long it is."""
-    package, runner = root / "l2d_utils", root / "reproduce"
-    parts = {package: package.glob("*.py"), **{p.parent: p.parent.rglob("*.py") for p in package.glob("*/__init__.py")}}
-    parts[runner] = runner.glob("*.py")
+    parts = [root / "l2d_utils", root / "reproduce", *(p.parent for p in root.glob("l2d_utils/*/__init__.py"))]
     lines = ["| | what it is for | lines, about |", "|---|---|---|"]
-    for folder, files in sorted(parts.items()):
+    for folder in sorted(parts):
         about = ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))).partition("\n")[0]
-        count = sum(len(path.read_text("utf-8").splitlines()) for path in files)
+        count = sum(len(path.read_text("utf-8").splitlines()) for path in folder.glob("*.py"))
         lines.append(f"| `{folder.relative_to(root)}` | {about} | {round(count, -2):,} |")
     return "\n" + "\n".join(lines) + "\n"

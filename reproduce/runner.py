@@ -4,8 +4,6 @@
 never raises for a failing notebook; `run` does all of them, two at a time. A job knows nothing of the others.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import os
@@ -13,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from . import badges, kernels, notebooks, page, provenance
 from .notebooks import UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+Say = Callable[[str], None]  # takes whole lines, each with its end
 
 
 @dataclass(frozen=True)
@@ -62,57 +62,46 @@ def read_profile(folder: Path, profile: str) -> dict[str, dict[str, Any]]:
         raise UsageError(f"profile {profile!r}: {path} cannot be read ({error})") from None
     if profile not in profiles:
         raise UsageError(f"unknown profile {profile!r}; there are quick, {', '.join(profiles)}")
-    return profiles[profile] or {}
+    return {name: values or {} for name, values in (profiles[profile] or {}).items()}
 
 
 def plan(
-    folder: Path,
-    *,
-    profile: str = "quick",
-    wanted: Sequence[str] = (),
-    overrides: Mapping[str, Any] | None = None,
+    folder: Path, *, profile: str = "quick", wanted: Sequence[str] = (), overrides: Mapping[str, Any] | None = None
 ) -> list[Job]:
     """Jobs in reading order. `overrides` go to every wanted notebook that has a parameter of that name.
 
     Raises UsageError for an unknown notebook, profile or parameter, and for a value of another kind than the
     literal that it replaces: papermill itself would only warn.
     """
-    overrides = dict(overrides or {})
+    overrides, profiled = overrides or {}, read_profile(folder, profile)
     if "OUT" in overrides:
         raise UsageError("-p OUT: the run puts the results of every notebook into its own folder; use --out for that")
-    profiled = read_profile(folder, profile)
-    own = {p: notebooks.parameters(notebooks.read(p), p.stem) for p in notebooks.find(folder)}
-    names = {p.stem for p in own}
+    own = {p.stem: notebooks.parameters(notebooks.read(p), p.stem) for p in notebooks.find(folder)}
     for name, values in profiled.items():
-        if name not in names:
+        if name not in own:
             raise UsageError(f"profile {profile!r}: unknown notebook {name!r}")
-        check_values(name, own[folder / f"{name}.ipynb"], values or {})
-    jobs = []
+        check_values(name, own[name], values)
+    jobs, known = [], set()
     for path in notebooks.find(folder, wanted):
-        if "OUT" not in own[path]:
-            raise UsageError(f"{path.stem}: no parameter OUT, so its results would land outside the run")
-        mine = {k: v for k, v in overrides.items() if k in own[path]}
-        check_values(path.stem, own[path], mine)
-        jobs.append(Job(path, {**(profiled.get(path.stem) or {}), **mine}))
-    for name in overrides:
-        if not any(name in own[job.notebook] for job in jobs):
-            known = sorted({k for job in jobs for k in own[job.notebook]})
-            raise UsageError(f"unknown parameter {name!r}; there are {', '.join(known)}")
+        mine = {k: v for k, v in overrides.items() if k in own[path.stem]}
+        check_values(path.stem, own[path.stem], mine)
+        jobs.append(Job(path, {**profiled.get(path.stem, {}), **mine}))
+        known |= own[path.stem].keys()
+    if unknown := [name for name in overrides if name not in known]:
+        raise UsageError(f"unknown parameter {unknown[0]!r}; there are {', '.join(sorted(known))}")
     return jobs
 
 
 def check_values(name: str, own: Mapping[str, Any], values: Mapping[str, Any]) -> None:
     """Raise UsageError for a parameter that the notebook `name` does not have, or a value of another kind."""
+    if "OUT" not in own:
+        raise UsageError(f"{name}: no parameter OUT, so its results would land outside the run")
     for key, value in values.items():
         if key not in own:
             raise UsageError(f"{name}: unknown parameter {key!r}; there are {', '.join(own)}")
-        kind, given = _kind(own[key]), _kind(value)
+        kind, given = ("list" if isinstance(v, (list, tuple)) else type(v).__name__ for v in (own[key], value))
         if kind != given and (kind, given) != ("float", "int") and "NoneType" not in (kind, given):
             raise UsageError(f"{name}: {key} = {own[key]!r} takes a {kind}, not {value!r}")
-
-
-def _kind(value: Any) -> str:
-    return "list" if isinstance(value, (list, tuple)) else type(value).__name__
 
 
 def run_one(job: Job, *, target: Path, out: Path, log: Path, kill: kernels.Kill | None = None) -> Outcome:
@@ -122,6 +111,8 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path, kill: kernels.Kill 
     notebook, or the death of its kernel, is an Outcome with an error. `kill` ends it from another thread; then nothing
     appears. KeyboardInterrupt passes through.
     """
+    for noisy in ("papermill", "traitlets", "nbclient", "nbconvert"):  # what they have to say is in the outcome
+        logging.getLogger(noisy).setLevel(logging.CRITICAL)
     nb, kill = notebooks.read(job.notebook), kill or kernels.Kill()
     parameters = notebooks.parameters_index(nb, job.name)  # the run's own cell comes right behind, as with papermill
     source = PythonTranslator.codify({**job.parameters, "OUT": str(out)})
@@ -141,19 +132,12 @@ def run_one(job: Job, *, target: Path, out: Path, log: Path, kill: kernels.Kill 
     return Outcome(job.name, ended.seconds, error, ended.peak_bytes)
 
 
-def quiet() -> None:
-    """What the libraries underneath have to say is in the outcome already."""
-    for noisy in ("papermill", "traitlets", "nbclient", "nbconvert"):
-        logging.getLogger(noisy).setLevel(logging.CRITICAL)
+def say_at_once(text: str) -> None:
+    print(text, end="", flush=True)
 
 
 def run(
-    jobs: Sequence[Job],
-    results: Path,
-    *,
-    profile: str = "quick",
-    count: int = 2,
-    say: Callable[[str], None] = lambda text: print(text, end="", flush=True),
+    jobs: Sequence[Job], results: Path, *, profile: str = "quick", count: int = 2, say: Say = say_at_once
 ) -> tuple[Path, int]:
     """Run all jobs into results/<id>/, some of them at the same time; return that folder and the exit code.
 
@@ -162,7 +146,6 @@ def run(
     date, so whatever stops the run, finished notebooks are kept. Raises UsageError if `results` cannot be written.
     """
     os.environ.pop("L2D_OUT", None)  # it would send the figures elsewhere
-    quiet()
     record = provenance.begin(jobs, profile)
     folder = (results / record["id"]).resolve()
     try:
@@ -192,7 +175,7 @@ def run(
         for outcome in crew.completed(jobs):
             outcomes[outcome.name] = outcome
             verdict = "FAILED after " if outcome.error else ""
-            took = f"{verdict}{outcome.seconds:.0f} s (elapsed {clock(time.monotonic() - start)})"
+            took = f"{verdict}{outcome.seconds:.0f} s (elapsed {timedelta(seconds=int(time.monotonic() - start))})"
             say(f"[{len(outcomes)}/{len(jobs)}] {outcome.name}: {took}\n")
             if outcome.error:
                 say(f"      {outcome.error}\n")
@@ -249,8 +232,3 @@ class _Crew:
         for kill in list(self.kills):
             kill()
         self.pool.shutdown()
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds, as in 2:10."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -10,8 +10,6 @@ A result is made in `work` and renamed to its place. `record.json` holds the che
 itself, so a result that lost a byte (on the disk, or to a power failure) is noticed and made again.
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib
@@ -71,8 +69,12 @@ def file_result(root: Path, task: Task, work: Path, record: dict) -> None:
     record = {**record, "facts": json.loads(canonical(task.facts)), "files": files}
     sealed = {"sha256": hashlib.sha256(canonical(record)).hexdigest(), "record": record}
     (work / "record.json").write_text(json.dumps(sealed, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    with contextlib.suppress(FileExistsError):
-        _move(work, root / "finished" / task.key)
+    place = root / "finished" / task.key
+    try:
+        os.rename(work, place)
+    except OSError:
+        if not place.exists():  # renaming onto a folder that is not empty has no portable error number
+            raise
     for old in (work, root / "failed" / task.key):
         shutil.rmtree(old, ignore_errors=True)
 
@@ -112,12 +114,3 @@ def set_aside(root: Path, task: Task) -> Path:
     place = root / "damaged" / f"{task.key}.{secrets.token_hex(4)}"
     os.rename(root / "finished" / task.key, place)
     return place
-
-
-def _move(work: Path, place: Path) -> None:
-    try:
-        os.rename(work, place)
-    except OSError:
-        if place.exists():  # renaming onto a folder that is not empty has no portable error number
-            raise FileExistsError(place) from None
-        raise

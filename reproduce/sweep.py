@@ -1,24 +1,22 @@
 """Carry out a grid: what is finished stays, what is not is run, and nothing that fails hides anything else."""
 
-from __future__ import annotations
-
 import contextlib
-import os
 import statistics
 import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from dask.system import CPU_COUNT  # processors that this process may use
 
 from l2d_utils.data import data_folder
 
 from . import badges, grid, provenance, store, table, workers
 from .grid import Task
-from .runner import EXIT_FAILED, EXIT_INTERRUPTED, Outcome, clock
+from .runner import EXIT_FAILED, EXIT_INTERRUPTED, Outcome, Say, say_at_once
 
-Say = Callable[[str], None]
 TABLE_EVERY = 60.0  # seconds: a long sweep brings its table up to date while it runs
 
 
@@ -26,11 +24,11 @@ def sweep(path: Path, folder: Path, root: Path, *, count: int | None, scheduler:
     """Carry out the grid file `path` with the notebooks of `folder`; return the exit code.
 
     Results lie in `root` by address (see `store`), and the table in root/<name of the grid file>.parquet.
-    count: worker processes on this machine (default: one per processor). scheduler: "" for these, or the address of a
-    Dask cluster.
+    count: worker processes here (default: one per processor). scheduler: "" for these, or a Dask cluster's address.
     Raises UsageError, before anything is started, for a grid, a folder or a scheduler that could not work.
     """
     tasks, root = grid.tasks(path, folder), root.resolve()
+    target = root / f"{path.stem}.parquet"
     with store.opened(root):
         say = _spoken_and_logged(root)
         records, damaged = look(root, tasks)
@@ -41,31 +39,30 @@ def sweep(path: Path, folder: Path, root: Path, *, count: int | None, scheduler:
         failed, interrupted = {}, False
         if todo:
             about = {"git": provenance.git_state(), "data_folder": str(data_folder() or "")}
-            crew = workers.Cluster(scheduler, min(count or cores(), len(todo)), root, about)
+            crew = workers.Cluster(scheduler, min(count or CPU_COUNT, len(todo)), root, about)
             expected = Expected(badges.run_times(folder.parent / "figures"), records)
-            failed, interrupted = _carry_out(todo, crew, expected, say, lambda: _write(path, root, tasks, say))
-        finished, written = _write(path, root, tasks, say)
+            failed, interrupted = _carry_out(todo, crew, expected, say, lambda: _write(target, root, tasks, say))
+        finished, written = _write(target, root, tasks, say)
     for key, (task, outcome) in failed.items():
         left = root / "failed" / key
         say(f"FAILED {task.label}: {outcome.error}" + (f" (see {left})\n" if left.exists() else "\n"))
-    say(f"{finished} of {len(tasks)} runs finished; all their numbers in {table.place(path, root)}\n")
+    say(f"{finished} of {len(tasks)} runs finished; all their numbers in {target}\n")
     return EXIT_INTERRUPTED if interrupted else 0 if written and finished == len(tasks) else EXIT_FAILED
 
 
-def dry_run(path: Path, folder: Path, root: Path, *, count: int | None, say: Say = print) -> None:
+def dry_run(path: Path, folder: Path, root: Path, *, count: int | None) -> None:
     """Say what a sweep would do and about how long it would take; write and start nothing."""
     tasks = grid.tasks(path, folder)
     records, damaged = look(root, tasks)
     expected = Expected(badges.run_times(folder.parent / "figures"), records)
-    broken = {task.key for task, _ in damaged}
+    states = dict.fromkeys(records, "finished") | {task.key: "damaged" for task, _ in damaged}
     for task in tasks:
-        state = "finished" if task.key in records else "damaged" if task.key in broken else "to do"
-        seconds = expected(task)
-        say(f"{state:<8}  {task.label}" + ("" if seconds is None else f"  {badges.about(seconds)}"))
+        state, seconds = states.get(task.key, "to do"), expected(task)
+        print(f"{state:<8}  {task.label}" + ("" if seconds is None else f"  {badges.about(seconds)}"))
     todo = [task for task in tasks if task.key not in records]
-    count = count or cores()
-    say(f"{len(tasks)} runs: {len(records)} finished before, {len(todo)} to do with {count} workers")
-    say(f"time: {expected.left(todo, count)} (by the run times of {badges.TIMES} and of the runs that are finished)")
+    count = count or CPU_COUNT
+    print(f"{len(tasks)} runs: {len(records)} finished before, {len(todo)} to do with {count} workers")
+    print(f"time: {expected.left(todo, count)} (by the run times of {badges.TIMES} and of the runs that are finished)")
 
 
 def look(root: Path, tasks: Iterable[Task]) -> tuple[dict[str, dict], list[tuple[Task, str]]]:
@@ -73,18 +70,11 @@ def look(root: Path, tasks: Iterable[Task]) -> tuple[dict[str, dict], list[tuple
     records, damaged = {}, []
     for task in tasks:
         try:
-            record = store.finished(root, task)
+            if record := store.finished(root, task):
+                records[task.key] = record
         except store.Damaged as reason:
             damaged.append((task, str(reason)))
-            continue
-        if record is not None:
-            records[task.key] = record
     return records, damaged
-
-
-def cores() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Expected:
@@ -139,7 +129,7 @@ def _carry_out(todo: list[Task], crew, expected: Expected, say: Say, publish: Ca
                 what = f"{outcome.seconds:.0f} s" + (f", FAILED: {outcome.error}" if outcome.error else "")
                 what += f", attempt {outcome.attempt}: its worker was lost" if outcome.attempt > 1 else ""
                 tell(f"{task.label}: {what} ({counts()})\n")
-            _status(f"{counts()}, {clock(time.monotonic() - start)} so far")
+            _status(f"{counts()}, {timedelta(seconds=int(time.monotonic() - start))} so far")
             if time.monotonic() - published > TABLE_EVERY:
                 publish()
                 published = time.monotonic()
@@ -162,19 +152,19 @@ def _spoken_and_logged(root: Path) -> Say:
     """Print, and add to root/sweep.log with the time; a log that cannot be written stops nothing."""
 
     def say(text: str) -> None:
-        print(text, end="", flush=True)
+        say_at_once(text)
         with contextlib.suppress(OSError), (root / "sweep.log").open("a", encoding="utf-8") as file:
             file.write(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {text}")
 
     return say
 
 
-def _write(path: Path, root: Path, tasks: list[Task], say: Say) -> tuple[int, bool]:
+def _write(target: Path, root: Path, tasks: list[Task], say: Say) -> tuple[int, bool]:
     """Bring the table up to date; return how many tasks are finished and whether the table could be written."""
     records, _ = look(root, tasks)
     finished = [(task, records[task.key]) for task in tasks if task.key in records]
     try:
-        table.write(table.place(path, root), root, finished)
+        table.write(target, root, finished)
     except OSError as error:
         say(f"the table could not be written ({error}); the results are there: run the same sweep again\n")
         return len(finished), False

@@ -1,7 +1,5 @@
 """The one table of a sweep: every measured number, and beside it what it was measured with."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,66 +7,40 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from l2d_utils.results import FACTS, TIDY, write_atomically
+from l2d_utils.results import write_atomically
 
 from . import provenance
 from .grid import Task
 
-PROVENANCE = {
-    "run": pa.string(),  # the key: name and address
-    "parameters": pa.string(),  # JSON, as `sources`, `git` and `packages`
-    "started": pa.string(),  # UTC
-    "seconds": pa.float64(),
-    "peak_bytes": pa.int64(),  # of the kernel; null where the system does not say
-    "attempt": pa.int64(),  # above 1 when workers were lost
-    "sources": pa.string(),  # the data sets: name, source, sha256
-    "data_sha256": pa.string(),  # of the folder L2D_DATA_DIR
-    "notebook_sha256": pa.string(),
-    "package_sha256": pa.string(),
-    "git": pa.string(),
-    "python": pa.string(),
-    "platform": pa.string(),
-    "processor": pa.string(),
-    "gpu": pa.string(),
-    "packages": pa.string(),
-}
-SCHEMA = pa.schema(
-    [(name, pa.float64() if name == "value" else pa.string()) for name in provenance.MEASURED]
-    + [("table", pa.string())]  # the CSV that the number stands in
-    + [(name, pa.dictionary(pa.int32(), kind)) for name, kind in PROVENANCE.items()]
+# Of each run: its key (name and address), when it started (UTC), the kernel's peak memory (null where the system does
+# not say), the attempt (above 1 when workers were lost), the data sets (name, source, sha256), L2D_DATA_DIR's content.
+# Parameters, sources, git and packages are JSON.
+PROVENANCE = ["run", "parameters", "started", "seconds", "peak_bytes", "attempt", "sources", "data_sha256"]
+PROVENANCE += ["notebook_sha256", "package_sha256", "git", "python", "platform", "processor", "gpu", "packages"]
+NUMBERS = {"value": pa.float64(), "seconds": pa.float64(), "peak_bytes": pa.int64(), "attempt": pa.int64()}
+SCHEMA = pa.schema(  # `table`: the CSV that the number stands in
+    [(name, NUMBERS.get(name, pa.string())) for name in (*provenance.MEASURED, "table")]
+    + [(name, pa.dictionary(pa.int32(), NUMBERS.get(name, pa.string()))) for name in PROVENANCE]
 )
 
 
-def place(grid: Path, root: Path) -> Path:
-    return root / f"{grid.stem}.parquet"
-
-
-def write(path: Path, root: Path, finished: Sequence[tuple[Task, Mapping]]) -> int:
-    """Write the numbers of finished tasks, in this order, to a parquet file; return how many there are."""
-    parts = [_rows(root / "finished" / task.key / "figures", task, record) for task, record in finished]
-    whole = pa.concat_tables([SCHEMA.empty_table(), *parts]).unify_dictionaries()
+def write(path: Path, root: Path, finished: Sequence[tuple[Task, Mapping]]) -> None:
+    """Write the numbers of finished tasks, in this order, to a parquet file."""
+    parts = [SCHEMA.empty_table()]
+    for task, record in finished:
+        known = {"run": task.key, **record["facts"], **record}
+        same = {name: known[name] for name in PROVENANCE}
+        same |= {k: json.dumps(v, sort_keys=True) for k, v in same.items() if isinstance(v, (dict, list))}
+        rows = [row | same for row in measured(root / "finished" / task.key / "figures", task.job.name)]
+        parts.append(pa.Table.from_pylist(rows, schema=SCHEMA))
+    whole = pa.concat_tables(parts).unify_dictionaries()
     write_atomically(path, lambda p: pq.write_table(whole, p))
-    return len(whole)
 
 
 def measured(figures: Path, name: str) -> list[dict]:
     """The numbers that a run of the notebook `name` left in a folder. Raises ValueError for one that is none."""
     return [
-        row | {"notebook": row["notebook"] or name, "table": path.name, "value": float(row["value"])}
+        row | {"table": path.name, "value": float(row["value"])}
         for path in sorted(figures.glob("[!.]*.csv"))
-        for row in provenance.read_rows(path, TIDY, FACTS)
+        for row in provenance.numbers(path, name)
     ]
-
-
-def _rows(figures: Path, task: Task, record: Mapping) -> pa.Table:
-    found = measured(figures, task.job.name)
-    columns = [[row[name] for row in found] for name in (*provenance.MEASURED, "table")]
-    same = {"run": task.key, **record["facts"], **record}
-    for name, kind in PROVENANCE.items():
-        value = same[name]
-        value = json.dumps(value, sort_keys=True) if isinstance(value, (dict, list)) else value
-        # One entry for all rows, since a list of packages has kilobytes; none for what is not known.
-        entries, number = ([], None) if value is None else ([value], 0)
-        numbers = pa.array([number] * len(found), pa.int32())
-        columns.append(pa.DictionaryArray.from_arrays(numbers, pa.array(entries, kind)))
-    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)

@@ -3,8 +3,6 @@
 `perform` is what a worker does; it never raises, and its result lies in the store before it returns.
 """
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import logging
@@ -34,7 +32,6 @@ def perform(task: Task, root: Path, about: dict) -> Outcome:
 
     about : facts for the record that the worker itself cannot know, `data_folder` and `git`.
     """
-    runner.quiet()
     os.environ.pop("L2D_OUT", None)  # it would send the figures elsewhere
     os.environ["L2D_DATA_DIR"] = about["data_folder"]  # what the address was made with; "" is none
     start, work = time.monotonic(), None
@@ -46,17 +43,10 @@ def perform(task: Task, root: Path, about: dict) -> Outcome:
         outcome = runner.run_one(task.job, target=target, out=figures, log=log)
         if not outcome.error:
             grid.check_unchanged(task)
-            record = {
-                "started": started,
-                "seconds": round(outcome.seconds, 3),
-                "peak_bytes": outcome.peak_bytes,
-                "attempt": attempt,
-                "numbers": len(table.measured(figures, task.job.name)),
-                "git": about["git"],
-                "sources": [row for p in sorted(figures.glob("*.csv")) for row in provenance.read_rows(p, SOURCES)],
-                **provenance.environment(),
-            }
-            store.file_result(root, task, work, record)
+            record = {"started": started, "seconds": round(outcome.seconds, 3), "peak_bytes": outcome.peak_bytes}
+            record |= {"attempt": attempt, "numbers": len(table.measured(figures, task.job.name)), "git": about["git"]}
+            record["sources"] = [r for p in sorted(figures.glob("*.csv")) for r in provenance.read_rows(p, SOURCES)]
+            store.file_result(root, task, work, record | provenance.environment())
             return dataclasses.replace(outcome, attempt=attempt)
     except (OSError, ValueError, UsageError) as error:  # the disk is full, a number is none, the source changed
         outcome = Outcome(task.job.name, time.monotonic() - start, f"{type(error).__name__}: {error}")
@@ -95,11 +85,9 @@ class Cluster:
     @property
     def running(self) -> int:
         """At most: as many as the workers can hold, and none when the scheduler is gone."""
-        try:
-            slots = sum(self.client.nthreads().values())
-        except LOST:
-            slots = 0
-        return min(slots, len(self.futures))
+        with contextlib.suppress(*LOST):
+            return min(sum(self.client.nthreads().values()), len(self.futures))
+        return 0
 
     def completed(self, timeout: float) -> list[tuple[Task, Outcome]]:
         try:
@@ -110,11 +98,10 @@ class Cluster:
         try:
             return [(task, future.result())]
         except KilledWorker as error:
-            lost = f"its worker was lost {error.allowed_failures + 1} times"
-            return [(task, Outcome(task.job.name, 0.0, lost))]
+            fault = f"its worker was lost {error.allowed_failures + 1} times"
         except Exception as error:  # a lost scheduler, a worker that lacks the package
-            first, *_ = str(error).splitlines() or [""]
-            return [(task, Outcome(task.job.name, 0.0, f"{type(error).__name__}: {first}"))]
+            fault = f"{type(error).__name__}: {error}".splitlines()[0]
+        return [(task, Outcome(task.job.name, 0.0, fault))]
 
     def close(self) -> None:
         """Cancel what has not ended, and stop the cluster if it is our own."""

@@ -96,8 +96,8 @@ def _is_reason(comment):
 def _cell_problems(cell):
     if "plots.method_label" in cell.source:
         yield "names methods by hand: plots label keys themselves, and tables use methods.label"
-    if "results.save_figure" in cell.source:
-        yield "saves a figure and shows it by two calls: results.show_figure does both"
+    if re.search(r"\.savefig\((?!\w+ := io\.BytesIO)", cell.source):
+        yield "saves a figure by hand: results.show_figure saves and shows it"
     if ignored(cell):
         if not any(map(_is_reason, _comments(cell.source))):
             yield "is not compared, and no comment says why"

@@ -1,5 +1,6 @@
 """Kernels talk over sockets of their own."""
 
+import os
 from pathlib import Path
 
 import nbclient
@@ -46,3 +47,19 @@ def test_a_folder_too_deep_for_a_socket_leaves_the_default():
 def test_make_test_asks_for_them():
     makefile = Path(__file__).resolve().parents[1] / "Makefile"
     assert "-p tests.nbval_sockets" in makefile.read_text("utf-8")
+
+
+def test_nbval_and_runner_import_the_package_of_this_folder(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    first, second = kernels.environment()["PYTHONPATH"].split(os.pathsep)
+    assert (Path(first) / "l2d_utils").is_dir() and Path(first) == kernels.ROOT and second == "elsewhere"
+    kernel = nbval.kernel.RunningKernel(kernels.NAME)
+    try:
+        where = kernel.execute_cell_input("import l2d_utils; print(l2d_utils.__file__)", allow_stdin=False)
+        kernel.await_reply(where, timeout=60)
+        while (message := kernel.get_message("iopub", timeout=60))["msg_type"] != "stream":
+            pass
+        text = message["content"]["text"]
+        assert text.strip() == str(kernels.ROOT / "l2d_utils" / "__init__.py")
+    finally:
+        kernel.stop()

@@ -11,6 +11,7 @@ with the reason; the last test fails when a new one is neither.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,8 @@ import pytest
 
 from l2d_utils import methods, neighbours, scores
 from l2d_utils.data import RoutingTable, Split
-from l2d_utils.studies import compare, prompts
+from l2d_utils.own import advice, choosing, dollars, intake, suspicions
+from l2d_utils.studies import compare, controls, imbalance, people, posthoc, prompts, variants
 
 N, K = 240, 3
 
@@ -142,6 +144,84 @@ def features_of_prompts(w):
     return found[np.concatenate([parts.train, parts.validation])]
 
 
+@procedure("prompts.frontier", "prompts.study")
+def offsets_along_the_frontier(w):
+    """Which offsets a price gets: judged by the routes of held-in rows alone."""
+    parts, table = rows(), routing_table(w)
+    tuned = compare.tune(["plug_in"], prompts.problem_at_price(table, w["X"], parts, 0.5), every=6)["plug_in"]
+    seen = Split(parts.train, parts.validation, parts.validation)
+    return prompts.frontier(tuned, table, w["X"], seen, [0.0, 0.5, 2.0])
+
+
+@procedure("posthoc.tune", "posthoc.study", "posthoc.each_setting", "posthoc.transferred")
+def scores_for_one_expert(w):
+    """Every score of the table: its setting, its values on held-in rows, its thresholds."""
+    parts, everything = rows(), sample(w)
+    train, held = everything.at(parts.train), everything.at(parts.validation)
+    grid = posthoc.Grid(posthoc.compared(), (1.0, 0.3), (0.03, 0.3), (0.2, 0.5))
+    found = {}
+    for key in grid.methods:
+        chosen = posthoc.tune(key, grid, train, held)
+        got = posthoc.transferred(chosen.best, held, held, grid.rates)
+        found[key] = chosen.setting, chosen.losses, chosen.best(held.X), pd.DataFrame(got)
+    return found
+
+
+@procedure("people.ask_people")
+def asking_people(w):
+    """What is chosen at every price, seen by the routes of held-in rows that stand in for test rows."""
+    parts, everything = rows(), sample(w)
+    errors = np.column_stack([everything.costs[:, 0], *((w["classes"] + k) % 3 == 0 for k in range(4))])
+    split = Split(parts.train, parts.validation, parts.validation)
+    found = pd.DataFrame(people.ask_people(everything, errors, split, [0.05, 0.2]))
+    return found[~found["method"].isin(["oracle"])]
+
+
+def own_case(w):
+    frame = pd.DataFrame(w["X"], columns=[f"feature/{k}" for k in range(w["X"].shape[1])])
+    for k, agent in enumerate("xyz"):
+        frame[f"score/{agent}"], frame[f"cost/{agent}"] = w["scores"][:, k], w["dollars"][:, k]
+    frame.loc[rows().train[:9], "score/x"] = np.nan  # gaps, to be filled in from development rows
+    frame["split"] = np.where(np.isin(np.arange(N), rows().test), "test", "train")
+    return intake.read(frame)
+
+
+@procedure("advice.advise", "choosing.choose", "choosing.cross_validated", "choosing.fitted_router", "intake.filled")
+def advice_on_a_table(w):
+    """Method, setting, offsets and trials; the delivered router, by what it says of development rows."""
+    case = own_case(w)
+    found = advice.advise(case, 0.3, every=6)
+    seen = case.features[np.concatenate([rows().train, rows().validation])]
+    return found.choice.method, found.choice.trials, found.choice.router.decision_function(seen)
+
+
+@procedure("dollars.price_curve")
+def agent_that_a_saving_is_measured_against(w):
+    return dollars.price_curve(own_case(w)).agent, "y"[: int(w["scores"][rows().train[0], 0])]
+
+
+#: Public functions that choose, fit or fill nothing from rows, and why.
+EXEMPT = {
+    "they only measure what was chosen": "compare.measure compare.records posthoc.measure posthoc.curve"
+    " prompts.spending prompts.call_performance prompts.gap_to_oracle"
+    " posthoc.oracle controls.routing_skill dollars.bought",
+    "they call a procedure above, part by part": "compare.tune_and_measure compare.choose_setting choosing.fit"
+    " variants.image_study variants.score_study people.people_study imbalance.feature_study imbalance.pixel_study"
+    " imbalance.run prompts.study",
+    "they divide rows or make agents before anything is chosen": "prompts.resplit prompts.folds advice.held_out"
+    " choosing.grouped_folds variants.clean variants.variant variants.planned variants.divide variants.record"
+    " variants.base_outputs variants.agent_outputs imbalance.imbalance imbalance.imbalanced_experts"
+    " imbalance.population_rows imbalance.expert_problem imbalance.image_features imbalance.scores_from_pixels"
+    " imbalance.pixel_settings people.answers people.action_costs",
+    "they read, convert or describe a table whole": "intake.read intake.as_frame intake.from_arrays intake.from_labels"
+    " advice.features prompts.list_prices prompts.with_list_prices suspicions.suspicions suspicions.shuffled_agents"
+    " suspicions.swapped_columns posthoc.compared posthoc.settings_of choosing.candidates",
+    "they break a problem on purpose": "controls.shuffled_experts controls.shuffled_costs controls.shown_test_rows"
+    " controls.untrained_routes",
+    "the methods' table of functions, covered by tuned_routers": "methods.in_sample",
+}
+
+
 # ---------------------------------------------------------------- the check
 
 
@@ -171,3 +251,18 @@ def test_held_out_rows_change_nothing(name):
 def test_held_in_rows_are_noticed(name):
     seen = np.concatenate([rows().train, rows().validation])
     assert frozen(PROCEDURES[name](world())) != frozen(PROCEDURES[name](poisoned(world(), seen)))
+
+
+def test_every_public_procedure_is_registered_or_exempt():
+    known = set().union(*COVERED.values(), *(set(names.split()) for names in EXEMPT.values()))
+    known |= {f"neighbours.{name}" for name in ("kernel_features",)}
+    modules = (compare, posthoc, variants, people, prompts, controls, imbalance, advice, choosing, dollars, intake,
+               suspicions)  # fmt: skip
+    found = {
+        f"{module.__name__.rsplit('.', 1)[1]}.{name}"
+        for module in modules
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_")
+        and not {"frame", "fmt"} & set(inspect.signature(function).parameters)  # tables of what was measured
+    }  # fmt: skip
+    assert found <= known, f"neither registered nor exempt: {sorted(found - known)}"

@@ -324,7 +324,7 @@ def copy(tmp_path):
 
 
 def test_a_changed_number_makes_readme_and_stored_ledger_stale(copy):
-    text = (copy / "README.md").read_text("utf-8")
+    text = readme.render((copy / "README.md").read_text("utf-8"), copy)
     assert readme.render(text, copy) == text
     table = copy / "figures" / "08_full_nine.csv"
     rows = pd.read_csv(table, dtype=str, keep_default_na=False)
@@ -339,8 +339,7 @@ def test_a_changed_number_makes_readme_and_stored_ledger_stale(copy):
 
 def test_a_changed_bound_makes_readme_stale(copy):
     path = copy / "notebooks" / "claims.yaml"
-    text = path.read_text("utf-8")
+    page, text = readme.render((copy / "README.md").read_text("utf-8"), copy), path.read_text("utf-8")
     assert text.count("test: {below: 2}") == 1
     path.write_text(text.replace("test: {below: 2}", "test: {below: 1}"), "utf-8")
-    page = (copy / "README.md").read_text("utf-8")
     assert readme.render(page, copy) != page

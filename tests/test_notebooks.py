@@ -109,8 +109,8 @@ def _labels_by_hand(nb):
     nb.cells[2].source = 'table["method"].map(plots.method_label)[0];'
 
 
-def _two_calls_for_a_figure(nb):
-    nb.cells[2].source = "results.save_figure(fig, 'a', t, OUT)"
+def _figure_by_hand(nb):
+    nb.cells[2].source = "fig.savefig(f'{OUT}/a.png');"
 
 
 def _no_title(nb):
@@ -151,7 +151,7 @@ def _path_in_output(nb):
         (_annotated_parameter, "no NAME = literal"),
         (_full_parameter, "FULL_SEEDS is no parameter of the quick profile"),
         (_labels_by_hand, "cell 2 names methods by hand"),
-        (_two_calls_for_a_figure, "cell 2 saves a figure and shows it by two calls"),
+        (_figure_by_hand, "cell 2 saves a figure by hand"),
         (_no_title, "does not open"),
         (_papermill, "metadata"),
         (_timed, "metadata"),

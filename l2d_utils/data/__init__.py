@@ -16,8 +16,7 @@ A missing file raises `FileNotFoundError` and a damaged one `DataError`; both na
 """
 
 from l2d_utils.data.files import CHECKSUMS, DataError, data_folder, package_file, read_checked
-from l2d_utils.data.images import CLASSES, ImageData, available_images, load_images
-from l2d_utils.data.people import HumanLabels, load_human_labels
+from l2d_utils.data.images import CLASSES, HumanLabels, ImageData, available_images, load_human_labels, load_images
 from l2d_utils.data.splits import Split, split_images, stratified_subset
 from l2d_utils.data.tables import RoutingTable, load_routing, read_table, routing_table
 

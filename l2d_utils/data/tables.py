@@ -1,7 +1,5 @@
 """Routing tables: prompts, the scores of several agents, and prices."""
 
-from __future__ import annotations
-
 import functools
 import json
 import warnings
@@ -12,16 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from l2d_utils.data.files import (
-    DataError,
-    data_folder,
-    digest,
-    file_sha256,
-    frozen,
-    package_file,
-    read_checked,
-    read_parquet,
-)  # fmt: skip
+from l2d_utils.data.files import DataError, data_folder, digest, frozen, package_file, read_checked, read_parquet
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,14 +69,15 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
         )
     frame = read_table(path)
     source = ROUTING_SOURCES.get(name, f"{len(frame):,} prompts from {path.name}")
-    return routing_table(frame, name=path.stem, source=source, sha256=file_sha256(path))
+    return routing_table(frame, name=path.stem, source=source, sha256=digest(path.read_bytes()))
 
 
-def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, empty: Sequence[str] = (), **how: str) -> pd.DataFrame:
     """A .csv or .parquet file as it is, prompts and tasks of a csv as text.
 
     Args:
         empty: cells of a csv's score/<agent> and cost/<agent> columns that are read as missing (NaN).
+        how: further arguments of `pandas.read_csv`: sep, decimal.
 
     Raises:
         DataError: not readable, or a column that stands there twice.
@@ -95,15 +85,14 @@ def read_table(path: Path, empty: Sequence[str] = ()) -> pd.DataFrame:
     if path.suffix.lower() == ".parquet":
         return read_parquet(path).to_pandas()
     try:
-        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False).iloc[0].tolist()
+        header = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **how).iloc[0].tolist()
         _check_distinct(path, header)  # pandas would rename the second of two
         # Prompts such as "NA" or "null" are text: no cell is read as missing; empty scores are caught later.
-        text = {c: str for c in ("prompt", "task", "split")}
         missing = {c: list(empty) for c in header if c.startswith(("score/", "cost/"))} if empty else None
-        as_text = {"dtype": text, "keep_default_na": False, "na_values": missing}
+        as_text = {"dtype": dict.fromkeys(("prompt", "task", "split"), str), "na_values": missing}
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            return pd.read_csv(path, **as_text, low_memory=False, index_col=False)
+            return pd.read_csv(path, **as_text, **how, keep_default_na=False, low_memory=False, index_col=False)
     except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable UTF-8 csv file ({error})") from None
 
@@ -121,9 +110,8 @@ def routing_table(frame: pd.DataFrame, *, name: str, source: str, sha256: str = 
     _check_distinct(name, columns)
     agents = tuple(c.removeprefix("score/") for c in columns if c.startswith("score/"))
     if "prompt" not in columns or len(agents) < 2:
-        raise DataError(
-            f"{name}: a column 'prompt' and at least two columns 'score/<agent>' are needed; found {columns[:12]}"
-        )
+        needed = "a column 'prompt' and at least two columns 'score/<agent>' are needed"
+        raise DataError(f"{name}: {needed}; found {columns[:12]}")
     priced = [c.removeprefix("cost/") for c in columns if c.startswith("cost/")]
     if priced and set(priced) != set(agents):
         odd = sorted(set(priced) ^ set(agents))[0]
@@ -149,22 +137,19 @@ def _text(frame: pd.DataFrame, column: str, name: str) -> np.ndarray:
 
 def _numbers(frame: pd.DataFrame, column: str, name: str, upper: float) -> np.ndarray:
     values = pd.to_numeric(frame[column], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values <= upper)))
-    if len(wrong):
+    if len(wrong := np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values <= upper)))):
         row = int(wrong[0])
         unit = "a score in [0, 1]" if upper == 1.0 else "a cost in dollars, finite and >= 0,"
         more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
-        raise DataError(
-            f"{name}: column {column!r}, row {row}: {unit} is expected; found {frame[column].iloc[row]!r}{more}"
-        )
+        found = f"{frame[column].iloc[row]!r}{more}"
+        raise DataError(f"{name}: column {column!r}, row {row}: {unit} is expected; found {found}")
     return values
 
 
 @functools.lru_cache(maxsize=1)
 def _paretobandit() -> RoutingTable:
-    files = {"validation": "val.jsonl", "test": "test_holdout.jsonl"}
     contents, records = [], []
-    for split, file in files.items():
+    for split, file in (("validation", "val.jsonl"), ("test", "test_holdout.jsonl")):
         contents.append(read_checked(package_file("pareto_bandit", f"data/examples/{file}")))
         for line in contents[-1].splitlines():  # of bytes: text lines would also end at U+2028
             row = json.loads(line)

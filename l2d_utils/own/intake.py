@@ -191,7 +191,7 @@ class _Table:
             self.frame = pd.concat([self.frame, pd.DataFrame(right)], axis=1)
         agents, found = self.named("score/"), list(self.frame.columns)[:8]
         if len(agents) < 2 or "" in agents:
-            plain = [c for c in self.frame.columns if c and "/" not in c[:6] and self.looks_like_scores(c)]
+            plain = [c for c in self.frame.columns if self.looks_like_scores(c)]
             hint = f"; {plain} hold only numbers from 0 to 1: rename them to {['score/' + c for c in plain]}"
             self.refuse(
                 "at least two columns 'score/<agent>' are needed (or 'truth' and two 'label/<agent>'); "
@@ -200,6 +200,8 @@ class _Table:
         return agents
 
     def looks_like_scores(self, column: str) -> bool:
+        if column.startswith(("cost/", "feature/")) or "cost" in column.casefold() or "price" in column.casefold():
+            return False
         values = cells.numbers(self.frame[column])
         return bool(np.isfinite(values).all() and (values >= 0).all() and (values <= 1).all())
 

@@ -1,38 +1,35 @@
 """What a figure may be given: the border of the package, so that the drawing code can trust its input."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+Columns = Sequence[str | None]
+
 
 def check_frame(
-    name: str,
-    frame: pd.DataFrame,
-    names: Sequence[str] = (),
-    numbers: Sequence[str] = (),
-    optional: Sequence[str] = (),
-    gaps: Sequence[str] = (),
-) -> pd.DataFrame:
-    """A copy of `frame` with a fresh index, its `numbers` and `optional` columns as float64.
+    name: str, frame: pd.DataFrame, names: Columns, numbers: Columns = (), optional: Columns = (), *,
+    gaps: Columns = (), place: Columns = (),
+) -> pd.DataFrame:  # fmt: skip
+    """A copy of `frame` with a fresh index, its columns of numbers as float64.
 
-    names: columns that must be there and hold no missing value. numbers: columns that must be there and
-    be finite. gaps: the same, but NaN is allowed. optional: as `gaps`, and added as NaN when absent (the interval
-    of a single run). Raises ValueError naming the argument `name`, the column and the row.
+    names: columns that must be there and hold no missing value; place: the same, and no two rows may agree in all of
+    them (None in either is no column). numbers: columns that must be there and be finite; gaps: the same, but NaN is
+    allowed; optional: as `gaps`, and added as NaN when absent (the interval of a single run). Raises ValueError naming
+    the argument `name`, the column and the row.
     """
+    place = [column for column in place if column is not None]
+    names = [*place, *(column for column in names if column is not None)]
     if not isinstance(frame, pd.DataFrame):
         raise ValueError(f"{name}: expected a DataFrame, found {type(frame).__name__}")
-    missing = [column for column in (*names, *numbers, *gaps) if column not in frame.columns]
-    if missing:
+    if missing := [column for column in (*names, *numbers, *gaps) if column not in frame.columns]:
         raise ValueError(f"{name}: missing column {missing[0]!r}; it has {list(frame.columns)}")
     if frame.empty:
         raise ValueError(f"{name}: has no rows")
     frame = frame.reset_index(drop=True)
     for column in names:
-        bad = np.flatnonzero(frame[column].isna())
-        if bad.size:
+        if len(bad := np.flatnonzero(frame[column].isna())):
             raise ValueError(f"{name}: column {column!r} is missing in row {bad[0]}")
     for column in (*numbers, *gaps, *optional):
         if column not in frame.columns:
@@ -42,19 +39,12 @@ def check_frame(
             values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: column {column!r} must hold numbers") from error
-        bad = np.flatnonzero(np.isinf(values) if column in (*gaps, *optional) else ~np.isfinite(values))
-        if bad.size:
+        if len(bad := np.flatnonzero(np.isinf(values) if column in (*gaps, *optional) else ~np.isfinite(values))):
             raise ValueError(f"{name}: column {column!r} has {values[bad[0]]} in row {bad[0]}")
         frame[column] = values
+    if place and len(repeated := np.flatnonzero(frame.duplicated(place))):
+        raise ValueError(f"{name}: row {repeated[0]} repeats {tuple(frame.loc[repeated[0], place])} of columns {place}")
     return frame
-
-
-def check_unique(name: str, frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Raise ValueError naming the row if two rows of `frame` claim the same place in a figure."""
-    repeated = np.flatnonzero(frame.duplicated(list(columns)))
-    if repeated.size:
-        found = tuple(frame.loc[repeated[0], list(columns)])
-        raise ValueError(f"{name}: row {repeated[0]} repeats {found} of columns {list(columns)}")
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
@@ -68,8 +58,7 @@ def check_fractions(name: str, values: object) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 1 or values.size == 0:
         raise ValueError(f"{name}: expected a non-empty vector, found shape {values.shape}")
-    bad = np.flatnonzero(~(values >= 0))
-    if bad.size:
+    if len(bad := np.flatnonzero(~(values >= 0))):
         raise ValueError(f"{name}: entry {bad[0]} is {values[bad[0]]}, not a fraction >= 0")
     if not abs(values.sum() - 1) <= 1e-6:
         raise ValueError(f"{name}: sums to {values.sum():.6g}, expected 1")

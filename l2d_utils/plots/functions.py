@@ -1,7 +1,5 @@
 """Curves: deferral curves, functions of one variable, errors on log axes, accuracy against dollars."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping, Sequence
 
@@ -14,86 +12,55 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from l2d_utils.methods import METHODS
+from l2d_utils.plots import style
 from l2d_utils.plots.checks import check_choice, check_frame, panels_of
-from l2d_utils.plots.style import (
-    FACE,
-    MARKERS,
-    MUTED,
-    MethodStyle,
-    agent_color,
-    as_percent,
-    in_points,
-    key,
-    legend,
-    method_label,
-    method_styles,
-    new_figure,
-    number_text,
-    panel_axes,
-    panel_grid,
-    plain,
-    readable,
-    styled,
-)
-
-RAMP = colormaps["viridis"]
-CROWDED = 12  # points; a line of more carries a few markers only, so that it stays a line
 
 Reference = tuple[Sequence[float], Sequence[float]]
 
 
-def _line_styles(values: pd.Series) -> dict[object, MethodStyle]:
+def _line_styles(values: pd.Series) -> dict[object, style.MethodStyle]:
     """The methods' own styles for names; an ordered ramp of colours for numbers."""
     names = list(values.unique())
     if not pd.api.types.is_numeric_dtype(values) or pd.api.types.is_bool_dtype(values):
-        return method_styles(names)
+        return style.method_styles(names)
     names.sort()
-    return {name: MethodStyle(to_hex(RAMP(0.85 * i / max(1, len(names) - 1))), "") for i, name in enumerate(names)}
+    ramp = colormaps["viridis"](np.linspace(0, 0.85, len(names)))
+    return {name: style.MethodStyle(to_hex(color), "") for name, color in zip(names, ramp, strict=True)}
 
 
-def _reference_styles(references: Mapping[str, Reference]) -> dict[str, MethodStyle]:
+def _reference_styles(references: Mapping[str, Reference]) -> dict[str, style.MethodStyle]:
     """Broken lines; grey unless the methods table knows the name."""
     dashes = zip(references, itertools.cycle(("--", "-.", ":")))
-    return {name: MethodStyle(METHODS[name].color if name in METHODS else MUTED, "", dash) for name, dash in dashes}
+    return {
+        name: style.MethodStyle(getattr(METHODS.get(name), "color", style.MUTED), "", dash) for name, dash in dashes
+    }
 
 
 def _draw_references(ax: Axes, references: Mapping[str, Reference]) -> None:
-    for (name, (x, y)), style in zip(references.items(), _reference_styles(references).values(), strict=True):
+    for (name, (x, y)), pen in zip(references.items(), _reference_styles(references).values(), strict=True):
         x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         if x.ndim != 1 or x.shape != y.shape or not len(x):
             raise ValueError(f"references[{name!r}]: x has shape {x.shape}, y has shape {y.shape}")
-        ax.plot(x, y, color=style.color, linewidth=1.6, linestyle=style.linestyle, zorder=1.5)
+        ax.plot(x, y, color=pen.color, linewidth=1.6, linestyle=pen.linestyle, zorder=1.5)
 
 
-def _draw_lines(
-    ax: Axes, frame: pd.DataFrame, styles: Mapping[object, MethodStyle], markers: bool, band: tuple[str, str] | None
-) -> None:
-    """One line per style; frame: columns x, y, hue and those of `band`."""
-    for i, (name, style) in enumerate(styles.items()):
+def _draw_lines(ax: Axes, frame: pd.DataFrame, styles: Mapping, markers: bool, band: tuple[str, str] | None) -> None:
+    """One line per style; frame: columns x, y, hue and those of `band`. A crowded line carries only a few markers."""
+    for i, (name, pen) in enumerate(styles.items()):
         rows = frame[frame["hue"] == name].sort_values("x", kind="stable")
         if rows.empty:
             continue
         if band and rows[[*band]].notna().all(axis=None):
-            ax.fill_between(rows["x"], rows[band[0]], rows[band[1]], color=style.color, alpha=0.16, linewidth=0)
+            ax.fill_between(rows["x"], rows[band[0]], rows[band[1]], color=pen.color, alpha=0.16, linewidth=0)
         ax.plot(
-            rows["x"], rows["y"], color=style.color, linestyle=style.linestyle, zorder=2 + 0.01 * i,
-            marker=style.marker if markers else "", markeredgewidth=0.8,
-            markevery=(0.03 + 0.035 * (i % 4), 0.16) if len(rows) > CROWDED else None,
-            markeredgecolor=style.color if style.marker in "|_x" else FACE,
+            rows["x"], rows["y"], color=pen.color, linestyle=pen.linestyle, zorder=2 + 0.01 * i,
+            marker=pen.marker if markers else "", markeredgewidth=0.8,
+            markevery=(0.03 + 0.035 * (i % 4), 0.16) if len(rows) > 12 else None,
+            markeredgecolor=pen.color if pen.marker in "|_x" else style.FACE,
         )  # fmt: skip
 
 
-def _draw_verticals(ax: Axes, verticals: Mapping[str, float]) -> None:
-    """Dotted lines, named above the axes; a panel's title makes room for the names."""
-    for text, at in verticals.items():
-        ax.axvline(at, color=MUTED, linewidth=1.2, linestyle=":")
-        look = {"ha": "center", "va": "bottom", "fontsize": 11, "color": MUTED}
-        ax.annotate(plain(text), (at, 1), xycoords=ax.get_xaxis_transform(), **in_points(0, 3), **look)
-    if verticals:
-        ax.set_title(ax.get_title(loc="left"), pad=22)
-
-
-@styled
+@style.styled
 def lines(
     frame: pd.DataFrame,
     x: str,
@@ -125,28 +92,31 @@ def lines(
         xscale, yscale: "linear" or "log". percent: axes of fractions ("x", "y", "xy"). markers: draw them, too.
 
     Raises:
-        ValueError: a missing column, an empty frame, an x or y that is not finite or, on a log axis, not positive;
-            `low` without `high`; a reference whose x and y do not match.
+        ValueError: an x or y that is not positive on a log axis; `low` without `high`; a reference whose x and y do
+            not match.
     """
     if (low is None) != (high is None):
         raise ValueError("low, high: give both columns of the band or neither")
     check_choice("percent", percent, ["", "x", "y", "xy"])
     band = (low, high) if low else None
-    frame = check_frame("frame", frame, [hue, *([panel] if panel else [])], [x, y, *(band or ())])
+    frame = check_frame("frame", frame, [hue, panel], [x, y, *(band or ())])
     for column, scale in ((x, xscale), (y, yscale)):
-        bad = np.flatnonzero(frame[column] <= 0) if scale == "log" else []
-        if len(bad):
+        if scale == "log" and len(bad := np.flatnonzero(frame[column] <= 0)):
             raise ValueError(f"frame: column {column!r} has {frame[column][bad[0]]} in row {bad[0]}, must be > 0")
     styles, panels = _line_styles(frame[hue]), panels_of(frame, panel)
-    grid = panel_grid(len(panels))
-    fig = new_figure({1: 4.8, 2: 4.3}.get(grid[1], 3.6) if grid[0] == 1 else 1.1 + 2.7 * grid[0], title)
-    axes = panel_axes(fig, len(panels), grid, sharex=True, sharey=True)
+    grid = style.panel_grid(len(panels))
+    fig = style.new_figure({1: 4.8, 2: 4.3}.get(grid[1], 3.6) if grid[0] == 1 else 1.1 + 2.7 * grid[0], title)
+    axes = style.panel_axes(fig, len(panels), grid, sharex=True, sharey=True)
     for k, (ax, (name, rows)) in enumerate(zip(axes, panels, strict=True)):
-        ax.set_title(plain(name))
+        ax.set_title(style.plain(name))
         ax.set(xscale=xscale, yscale=yscale)
         _draw_references(ax, references or {})
         _draw_lines(ax, rows.assign(x=rows[x], y=rows[y], hue=rows[hue]), styles, markers, band)
-        _draw_verticals(ax, verticals or {})
+        for text, at in (verticals or {}).items():  # named above the axes; the title makes room for the names
+            ax.axvline(at, color=style.MUTED, linewidth=1.2, linestyle=":")
+            look = {"ha": "center", "va": "bottom", "fontsize": 11, "color": style.MUTED, **style.in_points(0, 3)}
+            ax.annotate(style.plain(text), (at, 1), xycoords=ax.get_xaxis_transform(), **look)
+            ax.set_title(style.plain(name), pad=22)
         if ylim:
             ax.set_ylim(ylim)
         if k + grid[1] >= len(panels):
@@ -155,7 +125,7 @@ def lines(
         if xscale == "linear" and (frame[x] % 1 == 0).all():
             ax.xaxis.set_major_locator(MaxNLocator(nbins=10 // grid[1] + 1, integer=True))
         for axis in percent:
-            as_percent(getattr(ax, f"{axis}axis"))
+            style.as_percent(getattr(ax, f"{axis}axis"))
     if len(axes) == 1:
         axes[0].set_ylabel(ylabel)
     else:
@@ -164,9 +134,9 @@ def lines(
     if not pd.api.types.is_numeric_dtype(frame[hue]):  # the legend's order is that of the lines on the page
         heights = frame.groupby(hue)[y].mean()
         order.sort(key=lambda name: -heights[name])
-    handles = [key(styles[name], method_label(name), marker=markers) for name in order]
-    handles += [key(style, method_label(name)) for name, style in _reference_styles(references or {}).items()]
-    legend(fig, handles, beside=len(axes) == 1, title=hue_label)
+    handles = [style.key(styles[name], style.method_label(name), marker=markers) for name in order]
+    handles += [style.key(pen, style.method_label(name)) for name, pen in _reference_styles(references or {}).items()]
+    style.legend(fig, handles, beside=len(axes) == 1, title=hue_label)
     return fig
 
 
@@ -175,28 +145,22 @@ def curves(
     *,
     xlabel: str = "deferral rate",
     ylabel: str = "system accuracy",
-    references: Mapping[str, Reference] | None = None,
-    panel: str | None = None,
     percent: str = "xy",
-    title: str | None = None,
+    **options: object,
 ) -> Figure:
     """Curves of methods with bands: `lines` of accuracy against deferral rate, unless other labels are given.
 
     Args:
         frame: columns `x`, `y`, `method`, and optionally `low`, `high` (the band around y, in its unit). With the
             defaults x is the deferral rate and y the system accuracy, both fractions; for others percent="".
-
-    Raises:
-        ValueError: as `lines`.
+        options: others of `lines`, whose errors are raised: references, panel, title.
     """
     band = {"low": "low", "high": "high"} if {"low", "high"} <= set(getattr(frame, "columns", ())) else {}
-    return lines(
-        frame, "x", "y", "method", xlabel=xlabel, ylabel=ylabel, references=references, panel=panel, percent=percent,
-        markers=True, title=title, **band,
-    )  # fmt: skip
+    options |= band | {"xlabel": xlabel, "ylabel": ylabel, "percent": percent}
+    return lines(frame, "x", "y", "method", markers=True, **options)
 
 
-@styled
+@style.styled
 def frontier(
     frame: pd.DataFrame, agents: pd.DataFrame, *, ylabel: str = "accuracy", title: str | None = None
 ) -> Figure:
@@ -210,32 +174,31 @@ def frontier(
         agents: columns `agent`, `dollars`, `accuracy`.
 
     Raises:
-        ValueError: a missing column, an empty frame, negative dollars.
+        ValueError: negative dollars.
     """
     frame = check_frame("frame", frame, ["method"], ["dollars", "accuracy"], ["low", "high"])
     agents = check_frame("agents", agents, ["agent"], ["dollars", "accuracy"])
     for name, table in (("frame", frame), ("agents", agents)):
-        bad = np.flatnonzero(table["dollars"] < 0)
-        if bad.size:
+        if len(bad := np.flatnonzero(table["dollars"] < 0)):
             raise ValueError(f"{name}: column 'dollars' has {table['dollars'][bad[0]]} in row {bad[0]}")
     dollars = np.concatenate([frame["dollars"], agents["dollars"]])
     log = bool(dollars.min() > 0 and dollars.max() > 30 * dollars.min())
-    styles = method_styles(list(frame["method"].unique()))
-    fig = new_figure(4.6 + 0.13 * (len(styles) + len(agents)), title)  # the legend has two columns
+    styles = style.method_styles(list(frame["method"].unique()))
+    fig = style.new_figure(4.6 + 0.13 * (len(styles) + len(agents)), title)  # the legend has two columns
     ax = fig.subplots()
     ax.set_xscale("log" if log else "linear")
-    columns = {"dollars": "x", "accuracy": "y", "method": "hue"}
-    _draw_lines(ax, frame.rename(columns=columns), styles, markers=True, band=("low", "high"))
-    handles = [key(style, method_label(name)) for name, style in styles.items()]
+    frame = frame.rename(columns={"dollars": "x", "accuracy": "y", "method": "hue"})
+    _draw_lines(ax, frame, styles, markers=True, band=("low", "high"))
+    handles = [style.key(pen, style.method_label(name)) for name, pen in styles.items()]
     for k, row in enumerate(agents.itertuples()):
-        look = {"color": readable(agent_color(k)), "marker": MARKERS[k % len(MARKERS)], "linestyle": "none"}
-        look |= {"markersize": 10, "markerfacecolor": FACE, "markeredgewidth": 2, "zorder": 5}
-        handles += ax.plot([row.dollars], [row.accuracy], label=plain(row.agent), **look)
+        look = {"markersize": 10, "markerfacecolor": style.FACE, "markeredgewidth": 2, "zorder": 5}
+        look |= {"color": style.readable(style.agent_color(k)), "label": style.plain(row.agent)}
+        handles += ax.plot([row.dollars], [row.accuracy], style.agent_marker(k), linestyle="none", **look)
     ax.margins(x=0.08, y=0.1)
     if log:
-        ax.xaxis.set_major_formatter(lambda value, _: number_text(value))
-    as_percent(ax.yaxis)
+        ax.xaxis.set_major_formatter(lambda value, _: style.number_text(value))
+    style.as_percent(ax.yaxis)
     ax.set_xlabel("dollars per 1,000 requests" + (" (log scale)" if log else ""))
     ax.set_ylabel(ylabel)
-    legend(fig, handles, title="hollow: one agent alone")
+    style.legend(fig, handles, title="hollow: one agent alone")
     return fig

@@ -1,7 +1,6 @@
 """Maps: numbers on a grid, and which agent wins where on the simplex or in the plane."""
 
-from __future__ import annotations
-
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -16,27 +15,9 @@ from matplotlib.patches import Patch, Polygon, Rectangle
 from matplotlib.patheffects import withStroke
 from scipy.ndimage import distance_transform_edt
 
-from l2d_utils.plots.checks import check_choice, check_frame, check_unique, panels_of
-from l2d_utils.plots.style import (
-    BLUE,
-    FACE,
-    INK,
-    MARKERS,
-    MUTED,
-    VERMILLION,
-    agent_color,
-    in_points,
-    method_label,
-    mix,
-    new_figure,
-    panel_axes,
-    panel_grid,
-    plain,
-    readable,
-    signed_text,
-    styled,
-    tint,
-)
+from l2d_utils.plots import style
+from l2d_utils.plots.checks import check_choice, check_frame, panels_of
+from l2d_utils.plots.style import BLUE, FACE, INK, VERMILLION, mix
 
 DIVERGING = LinearSegmentedColormap.from_list(
     "l2d_diverging",
@@ -46,58 +27,25 @@ SEQUENTIAL = LinearSegmentedColormap.from_list(
     "l2d_sequential", ["#F4F8FB", mix(BLUE, FACE, 0.55), BLUE, mix(BLUE, INK, 0.65)]
 )
 
-# Layout of heat maps, in inches.
-CELLS_WIDTH = 6.6  # of the cells of all panels in a row
-CHARACTER = 0.085  # width of one in 11-point text
-ROW_HEIGHT = (0.38, 0.62)  # least and most; between them 0.55 of the cell's width
-PANEL_HEAD, PAGE_HEAD = 0.35, 1.3  # title of a panel; labels and margins of the page
+CHARACTER = 0.085  # inches; width of one in 11-point text
 
-NAME_WIDTH = 0.27  # of an agent's name in a triangle, as a part of its side
-
+BORDER = {"color": INK, "linestyle": "--", "linewidth": 1.8}
 Decide = Callable[[np.ndarray], np.ndarray]
 
 
 def _cell_text(value: float, fmt: str) -> str:
     """Short text of a cell: no leading zero, a real minus sign."""
-    text = signed_text(value, fmt)
-    for sign in ("", "+", "−"):
-        if text.startswith(sign + "0."):
-            text = sign + text[len(sign) + 1 :]
-    return text
+    return re.sub(r"^([+−]?)0\.", r"\1.", style.signed_text(value, fmt))
 
 
 def _levels(frame: pd.DataFrame, column: str) -> dict[object, str]:
     """Values of a column as rows or columns of the grid, with their texts."""
     found = list(frame[column].unique())
     found = sorted(found) if pd.api.types.is_numeric_dtype(frame[column]) else found
-    return {value: method_label(value) for value in found}
+    return {value: style.method_label(value) for value in found}
 
 
-def _colours(values: pd.Series, center: float | None) -> dict[str, object]:
-    """Colour map and range: diverging around `center`, or sequential without one."""
-    low, high = float(values.min()), float(values.max())
-    if center is None:
-        room = 0.0 if high > low else 0.5
-        return {"cmap": SEQUENTIAL, "vmin": low - room, "vmax": high + room}
-    reach = max(abs(low - center), abs(high - center)) or 1.0
-    return {"cmap": DIVERGING, "norm": TwoSlopeNorm(center, center - reach, center + reach)}
-
-
-def _mark_corners(ax: Axes, at: Sequence[tuple[int, int]], cell: float) -> None:
-    """A dot in the upper right corner of the cells (row, column); cell: their width in inches."""
-    inset = min(0.2, CHARACTER / cell)
-    i, j = np.array(at, dtype=float).reshape(-1, 2).T + 1 - inset
-    ax.plot(j, i, "o", color=INK, markersize=5, markeredgecolor=FACE, markeredgewidth=0.8, linestyle="none")
-
-
-def _frame_best(ax: Axes, table: np.ndarray, best: str) -> None:
-    if np.isfinite(table).any():
-        pick = np.nanargmin if best == "min" else np.nanargmax
-        i, j = np.unravel_index(pick(table), table.shape)
-        ax.add_patch(Rectangle((j + 0.02, i + 0.04), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=2.4))
-
-
-@styled
+@style.styled
 def heatmap(
     frame: pd.DataFrame,
     rows: str,
@@ -124,28 +72,35 @@ def heatmap(
         center: the value shown white on the blue-to-orange scale; None gives a sequential scale.
 
     Raises:
-        ValueError: a missing column, an empty frame, a repeated cell or no finite value.
+        ValueError: no finite value.
     """
     check_choice("best", best, [None, "min", "max"])
-    frame = check_frame("frame", frame, [rows, cols, *(name for name in (significant, panel) if name)], gaps=[value])
-    check_unique("frame", frame, [rows, cols, *([panel] if panel else [])])
+    frame = check_frame("frame", frame, [significant], gaps=[value], place=[rows, cols, panel])
     if frame[value].isna().all():
         raise ValueError(f"frame: column {value!r} holds no finite number")
     down, across, panels = _levels(frame, rows), _levels(frame, cols), panels_of(frame, panel)
     fmt = fmt or ("{:.3f}" if center is None else "{:+.3f}")
-    grid = panel_grid(len(panels))
-    cell = CELLS_WIDTH / (grid[1] * len(across))
-    height = len(down) * float(np.clip(0.55 * cell, *ROW_HEIGHT))
-    fig = new_figure(max(PAGE_HEAD + grid[0] * (PANEL_HEAD + height), 3.4), title)
-    axes = panel_axes(fig, len(panels), grid)
-    longest = max(len(_cell_text(v, fmt)) for v in (frame[value].min(), frame[value].max()))
+    grid = style.panel_grid(len(panels))
+    cell = 6.6 / (grid[1] * len(across))  # width of one, in inches
+    height = len(down) * float(np.clip(0.55 * cell, 0.38, 0.62))
+    fig = style.new_figure(max(1.3 + grid[0] * (0.35 + height), 3.4), title)
+    axes = style.panel_axes(fig, len(panels), grid)
+    low, high = float(frame[value].min()), float(frame[value].max())
+    longest = max(len(_cell_text(v, fmt)) for v in (low, high))
     fits = cell >= CHARACTER * longest + 0.1  # else the colours speak alone
+    inset = min(0.2, CHARACTER / cell)
+    if center is None:
+        room = 0.0 if high > low else 0.5
+        colours = {"cmap": SEQUENTIAL, "vmin": low - room, "vmax": high + room}
+    else:
+        reach = max(abs(low - center), abs(high - center)) or 1.0
+        colours = {"cmap": DIVERGING, "norm": TwoSlopeNorm(center, center - reach, center + reach)}
     for k, (ax, (name, part)) in enumerate(zip(axes, panels, strict=True)):
         table = part.pivot(index=rows, columns=cols, values=value).reindex(index=down, columns=across).to_numpy()
         texts = np.vectorize(lambda v: _cell_text(v, fmt), otypes=[str])(table)
         seaborn.heatmap(
             table, mask=~np.isfinite(table), ax=ax, cbar=False, linewidths=1.5, linecolor=FACE, fmt="",
-            annot=texts if fits else None, annot_kws={"fontsize": 11}, **_colours(frame[value], center),
+            annot=texts if fits else None, annot_kws={"fontsize": 11}, **colours,
         )  # fmt: skip
         ax.grid(False)
         ax.set_facecolor("#EEF0F2")
@@ -155,19 +110,19 @@ def heatmap(
         ax.tick_params(length=0, rotation=0, labelleft=k % grid[1] == 0)
         if (1 + max(map(len, across.values()))) * CHARACTER > cell:
             ax.tick_params(axis="x", rotation=35)
-        ax.set_title(plain(name))
-        if significant:
+        ax.set_title(style.plain(name))
+        if significant:  # dots in the upper right corners
             marked = part[part[significant].astype(bool)]
-            at = zip(marked[rows].map([*down].index), marked[cols].map([*across].index), strict=True)
-            _mark_corners(ax, list(at), cell)
-        if best:
-            _frame_best(ax, table, best)
-    notes = ["● 95 % interval excludes 0"] * bool(significant) + [
-        f"framed: {'lowest' if best == 'min' else 'highest'}"
-    ] * bool(best)
-    across_label = (plain(cols) if xlabel is None else xlabel) + (f"      ({';  '.join(notes)})" if notes else "")
+            i, j = (marked[name].map([*at].index) + 1 - inset for name, at in ((rows, down), (cols, across)))
+            ax.plot(j, i, "o", color=INK, markersize=5, markeredgecolor=FACE, markeredgewidth=0.8, linestyle="none")
+        if best and np.isfinite(table).any():
+            i, j = np.unravel_index(np.nanargmin(table) if best == "min" else np.nanargmax(table), table.shape)
+            ax.add_patch(Rectangle((j + 0.02, i + 0.04), 0.96, 0.92, fill=False, edgecolor=INK, linewidth=2.4))
+    notes = ["● 95 % interval excludes 0"] if significant else []
+    notes += [f"framed: {'lowest' if best == 'min' else 'highest'}"] if best else []
+    across_label = (style.plain(cols) if xlabel is None else xlabel) + (f"      ({';  '.join(notes)})" if notes else "")
     fig.supxlabel(across_label, fontsize=12)
-    down_label = plain(rows) if ylabel is None else ylabel
+    down_label = style.plain(rows) if ylabel is None else ylabel
     fig.supylabel(down_label, fontsize=12, rotation=0 if len(down_label) <= 2 else 90)
     bar = fig.colorbar(axes[-1].collections[0], ax=axes, label=label, fraction=0.035, pad=0.015)
     bar.outline.set_visible(False)
@@ -192,15 +147,15 @@ def _draw_regions(
     drawn = [
         ax.imshow(
             np.ma.masked_less(winners, 0), extent=(x[0], x[-1], y[0], y[-1]), origin="lower", aspect="auto",
-            cmap=ListedColormap([tint(agent_color(k)) for k in range(n_agents)]), vmin=-0.5, vmax=n_agents - 0.5,
-            interpolation="nearest", zorder=0.5,
+            cmap=ListedColormap([style.tint(style.agent_color(k)) for k in range(n_agents)]), vmin=-0.5,
+            vmax=n_agents - 0.5, interpolation="nearest", zorder=0.5,
         )
     ]  # fmt: skip
     solid, dashed = {"colors": FACE, "linewidths": 2.0}, {"colors": INK, "linewidths": 1.8, "linestyles": "--"}
-    for grid, style in ((winners, solid), *([(bayes, dashed)] if bayes is not None else [])):
+    for grid, pen in ((winners, solid), *([(bayes, dashed)] if bayes is not None else [])):
         for k in np.unique(grid[grid >= 0])[1:]:
             reached = np.ma.masked_where(grid < 0, grid >= k).astype(float)
-            drawn.append(ax.contour(x, y, reached, [0.5], zorder=2, **style))
+            drawn.append(ax.contour(x, y, reached, [0.5], zorder=2, **pen))
     return drawn
 
 
@@ -210,33 +165,29 @@ def _name_regions(ax: Axes, x: np.ndarray, y: np.ndarray, winners: np.ndarray, b
     if bayes is not None:
         crossed[:-1] |= bayes[:-1] != bayes[1:]
         crossed[:, :-1] |= bayes[:, :-1] != bayes[:, 1:]
-    for k, color in enumerate(map(agent_color, range(3))):
-        # The point farthest from the region's border has the most room for its name; a name is about
-        # thrice as wide as high (with its margins), so heights count threefold.
+    for k, color in enumerate(map(style.agent_color, range(3))):
+        # The point farthest from the region's border has the most room for its name; a name is about thrice as wide
+        # as high (with its margins), so heights count threefold, and 0.27 of the triangle's side wide.
         room = distance_transform_edt(np.pad((winners == k) & ~crossed, 1), sampling=(3, 1))
-        if room.max() < NAME_WIDTH / 2 * len(x):
+        if room.max() < 0.27 / 2 * len(x):
             continue
         i, j = np.unravel_index(np.argmax(room), room.shape)
         look = {"ha": "center", "va": "center", "fontsize": 11.5, "fontweight": "bold", "zorder": 6}
-        look["path_effects"] = [withStroke(linewidth=3, foreground=tint(color))]
-        ax.text(x[j - 1], y[i - 1], f"agent {k + 1}", color=readable(mix(color, INK, 0.25)), **look)
-
-
-def _border_key(label: str) -> Line2D:
-    return Line2D([], [], color=INK, linestyle="--", linewidth=1.8, label=label)
+        look["path_effects"] = [withStroke(linewidth=3, foreground=style.tint(color))]
+        ax.text(x[j - 1], y[i - 1], f"agent {k + 1}", color=style.readable(mix(color, INK, 0.25)), **look)
 
 
 def _panel_figure(decide: Mapping[str, Decide], title: str | None, aspect: float) -> tuple[Figure, list[Axes]]:
     """One panel per rule, three a row; `aspect` is height over width of a panel."""
     if not isinstance(decide, Mapping) or not decide:
         raise ValueError("decide: expected a non-empty mapping of panel title -> callable")
-    rows, columns = panel_grid(len(decide))
+    rows, columns = style.panel_grid(len(decide))
     width = min(8.4 / columns, 4.8)
-    fig = new_figure(rows * (width * aspect + 0.55) + 0.7 + (0.3 if title else 0), title)
-    return fig, panel_axes(fig, len(decide), (rows, columns))
+    fig = style.new_figure(rows * (width * aspect + 0.55) + 0.7 + (0.3 if title else 0), title)
+    return fig, style.panel_axes(fig, len(decide), (rows, columns))
 
 
-@styled
+@style.styled
 def simplex_regions(
     decide: Mapping[str, Decide], *, bayes: Decide | None = None, resolution: int = 400, title: str | None = None
 ) -> Figure:
@@ -272,17 +223,17 @@ def simplex_regions(
             artist.set_clip_path(outline)
         _name_regions(ax, x, y, grids[name], ideal)
         for k, (corner, align) in enumerate(zip(corners, ("left", "right", "center"), strict=True)):
-            look = {"ha": align, "va": "bottom" if k == 2 else "center", "fontsize": 11, "color": MUTED}
-            ax.annotate(f"$a_{k + 1}$ = 1", corner, **in_points(0, 6 if k == 2 else -16), **look)
-        ax.set_title(plain(name), loc="center", pad=24)
+            look = {"ha": align, "va": "bottom" if k == 2 else "center", "fontsize": 11, "color": style.MUTED}
+            ax.annotate(f"$a_{k + 1}$ = 1", corner, **style.in_points(0, 6 if k == 2 else -16), **look)
+        ax.set_title(style.plain(name), loc="center", pad=24)
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.02, height + 0.02), aspect="equal")
         ax.axis("off")
     if bayes is not None:
-        fig.legend(handles=[_border_key("Bayes rule's borders")], loc="outside lower center")
+        fig.legend([Line2D([], [], **BORDER)], ["Bayes rule's borders"], loc="outside lower center")
     return fig
 
 
-@styled
+@style.styled
 def plane_regions(
     decide: Mapping[str, Decide],
     points: np.ndarray,
@@ -317,25 +268,24 @@ def plane_regions(
     fig, axes = _panel_figure(decide, title, aspect=min(1.2, max(0.6, (ylim[1] - ylim[0]) / (xlim[1] - xlim[0]))))
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    shape = (resolution, resolution)
-    ideal = None if bayes is None else _winners("bayes", bayes, grid, len(labels)).reshape(shape)
+    ideal = None if bayes is None else _winners("bayes", bayes, grid, len(labels)).reshape(resolution, -1)
     for ax, (name, rule) in zip(axes, decide.items(), strict=True):
-        winners = _winners(f"rule {name!r}", rule, grid, len(labels)).reshape(shape)
+        winners = _winners(f"rule {name!r}", rule, grid, len(labels)).reshape(resolution, -1)
         _draw_regions(ax, x, y, winners, ideal, len(labels))
         for k in range(len(labels)):
-            look = {"color": agent_color(k), "markersize": 5.5, "markeredgecolor": FACE, "markeredgewidth": 0.7}
-            ax.plot(*points[best == k].T, MARKERS[k % len(MARKERS)], linestyle="none", zorder=3, **look)
+            look = {"color": style.agent_color(k), "markersize": 5.5, "markeredgecolor": FACE, "markeredgewidth": 0.7}
+            ax.plot(*points[best == k].T, style.agent_marker(k), linestyle="none", zorder=3, **look)
         ax.set(xlim=xlim, ylim=ylim, xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
         ax.set_aspect("equal", adjustable="box")
         ax.grid(False)
-        ax.set_title(plain(name))
+        ax.set_title(style.plain(name))
     handles = []
-    for k, color in enumerate(map(agent_color, range(len(labels)))):
-        dot = Line2D([], [], color=color, marker=MARKERS[k % len(MARKERS)], linestyle="none")
-        handles.append((Patch(facecolor=tint(color), edgecolor=color), dot))
-    names = [plain(label) for label in labels]
+    for k, color in enumerate(map(style.agent_color, range(len(labels)))):
+        dot = Line2D([], [], color=color, marker=style.agent_marker(k), linestyle="none")
+        handles.append((Patch(facecolor=style.tint(color), edgecolor=color), dot))
+    names = [style.plain(label) for label in labels]
     if bayes is not None:
-        handles.append(_border_key(border))
+        handles.append(Line2D([], [], **BORDER))
         names.append(border)
     look = {"title": meaning, "handler_map": {tuple: HandlerTuple(ndivide=1, pad=0)}}
     fig.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)), **look)

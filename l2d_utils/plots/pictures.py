@@ -1,7 +1,5 @@
 """Pictures that explain: ideal distributions, and who gets what from the router."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,39 +9,13 @@ from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path
 from matplotlib.ticker import NullLocator
 
+from l2d_utils.plots import style
 from l2d_utils.plots.checks import check_fractions
-from l2d_utils.plots.style import (
-    FACE,
-    INK,
-    MUTED,
-    WIDTH,
-    agent_color,
-    method_label,
-    method_styles,
-    mix,
-    new_figure,
-    plain,
-    readable,
-    styled,
-    tint,
-)
 
 TIP = 0.15  # inches; how far an arrowhead reaches beyond the end of its ribbon
 
 
-def _as_images(name: str, images: np.ndarray) -> np.ndarray:
-    """Images (n, H, W) or (n, H, W, 3) for imshow; uint8, or floats in [0, 1]; ValueError otherwise."""
-    images = np.asarray(images)
-    if images.ndim == 4 and images.shape[-1] == 1:
-        images = images[..., 0]
-    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3) or not images.size:
-        raise ValueError(f"{name}: expected shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), found {images.shape}")
-    if images.dtype != np.uint8 and not ((images >= 0) & (images <= 1)).all():
-        raise ValueError(f"{name}: expected uint8, or floats from 0 to 1")
-    return images
-
-
-@styled
+@style.styled
 def density_bars(
     p: Sequence[float],
     q_by_name: Mapping[str, Sequence[float]],
@@ -72,17 +44,18 @@ def density_bars(
     for name, values in {**ideals, "support": support}.items():
         if len(values) != len(p):
             raise ValueError(f"{name}: {len(values)} entries, p has {len(p)}")
-    styles = method_styles(list(ideals))
-    fig = new_figure(5.6, title)
+    styles = style.method_styles(list(ideals))
+    fig = style.new_figure(5.6, title)
     above, below = fig.subplots(2, 1, sharex=True, height_ratios=[1.35, 1])
     width = 0.84 / (len(ideals) + 1)
     at = np.arange(len(p))
     offsets = (np.arange(len(ideals) + 1) - len(ideals) / 2) * width
     above.bar(at + offsets[0], p, width * 0.94, color="#C3C9D1", label="P")
-    below.axhline(1, color=MUTED, linewidth=1.4)
+    below.axhline(1, color=style.MUTED, linewidth=1.4)
     for offset, (name, q) in zip(offsets[1:], ideals.items(), strict=True):
         color, marker, _ = styles[name]
-        above.bar(at + offset, q, width * 0.94, color=mix(color, FACE, 0.15), label=method_label(name))
+        label = style.method_label(name)
+        above.bar(at + offset, q, width * 0.94, color=style.mix(color, style.FACE, 0.15), label=label)
         seen = q > 0
         below.vlines((at + offset)[seen], 1, (q / p)[seen], color=color, linewidth=1.8)
         below.plot((at + offset)[seen], (q / p)[seen], marker, color=color, linestyle="none")
@@ -90,7 +63,7 @@ def density_bars(
     below.set_ylabel("ratio dQ/dP (log)")
     _ratio_axis(below, np.concatenate([(q / p)[q > 0] for q in ideals.values()]))
     below.set_xlabel(xlabel)
-    below.set_xticks(at, [plain(name) for name in support])
+    below.set_xticks(at, [style.plain(name) for name in support])
     for ax in (above, below):
         ax.grid(axis="x", visible=False)
         ax.tick_params(axis="x", length=0)
@@ -122,16 +95,23 @@ def _ribbon(x0: float, low0: float, x1: float, low1: float, thick: float, color:
 
 
 def _box(ax: Axes, x: float, y: float, w: float, h: float, color: str) -> None:
-    look = {"facecolor": tint(color), "edgecolor": color, "linewidth": 1.6, "zorder": 3}
+    look = {"facecolor": style.tint(color), "edgecolor": color, "linewidth": 1.6, "zorder": 3}
     ax.add_patch(FancyBboxPatch((x, y), w, h, boxstyle="round,pad=0,rounding_size=0.12", **look))
 
 
 def _write(ax: Axes, x: float, y: float, text: str, **look: object) -> None:
-    ax.text(x, y, plain(text), **{"ha": "center", "va": "center_baseline", "zorder": 5, **look})
+    ax.text(x, y, style.plain(text), **{"ha": "center", "va": "center_baseline", "zorder": 5, **look})
 
 
 def _thumbnails(ax: Axes, images: np.ndarray, x: float, y: float, side: float) -> None:
-    """Images in a square whose upper left corner is (x, y)."""
+    """Up to nine images in a square whose upper left corner is (x, y)."""
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3) or not images.size:
+        raise ValueError(f"inputs: expected shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), found {images.shape}")
+    if images.dtype != np.uint8 and not ((images >= 0) & (images <= 1)).all():
+        raise ValueError("inputs: expected uint8, or floats from 0 to 1")
+    images = images[:9]
     across = int(np.ceil(np.sqrt(len(images))))
     step = side / across
     for i, image in enumerate(images):
@@ -142,7 +122,7 @@ def _thumbnails(ax: Axes, images: np.ndarray, x: float, y: float, side: float) -
         thumb.axis("off")
 
 
-@styled
+@style.styled
 def router_diagram(
     agents: Sequence[str],
     shares: Sequence[float],
@@ -164,36 +144,35 @@ def router_diagram(
     """
     shares = check_fractions("shares", shares)
     captions = [""] * len(agents) if captions is None else list(captions)
-    for name, found in (("shares", shares), ("captions", captions)):
-        if len(found) != len(agents):
-            raise ValueError(f"{name}: {len(found)} entries for {len(agents)} agents")
     n = len(agents)
+    for name, found in (("shares", shares), ("captions", captions)):
+        if len(found) != n:
+            raise ValueError(f"{name}: {len(found)} entries for {n} agents")
     height = max(3.4, 0.95 * n)  # data units are inches: the axes fill the page
     flow = min(1.5, height / 2.2)  # how high all ribbons together are
-    fig = new_figure(height + (0.45 if title else 0.1), title)
+    fig = style.new_figure(height + (0.45 if title else 0.1), title)
     ax = fig.subplots()
-    ax.set(xlim=(0, WIDTH), ylim=(0, height), aspect="equal")
+    ax.set(xlim=(0, style.WIDTH), ylim=(0, height), aspect="equal")
     ax.axis("off")
     middle = height / 2
     left, router, right = (0.1, 1.75), (2.7, 1.95), (6.65, 2.25)  # x and width of the three columns
-    _box(ax, left[0], middle - left[1] / 2, left[1], left[1], MUTED)
+    _box(ax, left[0], middle - left[1] / 2, left[1], left[1], style.MUTED)
     if inputs is not None:
-        images = _as_images("inputs", inputs)[:9]
-        _thumbnails(ax, images, left[0] + 0.1, middle + left[1] / 2 - 0.1, left[1] - 0.2)
+        _thumbnails(ax, np.asarray(inputs), left[0] + 0.1, middle + left[1] / 2 - 0.1, left[1] - 0.2)
     _write(ax, left[0] + left[1] / 2, middle - (0 if inputs is None else left[1] / 2 + 0.2), "inputs")
-    _box(ax, router[0], middle - flow / 2 - 0.1, router[1], flow + 0.2, MUTED)
+    _box(ax, router[0], middle - flow / 2 - 0.1, router[1], flow + 0.2, style.MUTED)
     _write(ax, router[0] + router[1] / 2, middle + 0.14, "router", fontsize=14, fontweight="bold")
     _write(ax, router[0] + router[1] / 2, middle - 0.2, "argmax of the scores", fontsize=11)
     low = middle - flow / 2
     ax.add_patch(_ribbon(left[0] + left[1] + 0.06, low, router[0] - 0.06, low, flow, "#C9CED6"))
     start = middle + flow / 2
     for k, (agent, share, caption) in enumerate(zip(agents, shares, captions, strict=True)):
-        color, centre, thick = agent_color(k), height - (k + 0.5) * height / n, flow * share
-        bold = {"fontweight": "bold", "color": readable(mix(color, INK, 0.3))}
+        color, centre, thick = style.agent_color(k), height - (k + 0.5) * height / n, flow * share
+        bold = {"fontweight": "bold", "color": style.readable(style.mix(color, style.INK, 0.3))}
         start -= thick
         if share > 0:
             ends = router[0] + router[1] + 0.04, start, right[0] - 0.62, centre - thick / 2
-            ax.add_patch(_ribbon(*ends, thick, mix(color, FACE, 0.35)))
+            ax.add_patch(_ribbon(*ends, thick, style.mix(color, style.FACE, 0.35)))
         _write(ax, right[0] - 0.32, centre, f"{share:.0%}", fontsize=12, **bold)
         _box(ax, right[0], centre - 0.36, right[1], 0.72, color)
         _write(ax, right[0] + 0.14, centre + (0.15 if caption else 0), agent, fontsize=12.5, ha="left", **bold)

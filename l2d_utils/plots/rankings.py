@@ -1,6 +1,5 @@
-"""Methods against each other: one number with its interval, paired differences, and shares per agent."""
-
-from __future__ import annotations
+"""Rows with dots and bars: methods against each other, shares per agent, and numbers beside the bound they were tested
+against, marked by what came of the test."""
 
 from collections.abc import Mapping
 
@@ -9,36 +8,25 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from l2d_utils.plots.checks import check_choice, check_frame, check_unique, panels_of
-from l2d_utils.plots.style import (
-    FACE,
-    GREEN,
-    INK,
-    MUTED,
-    agent_color,
-    as_percent,
-    in_points,
-    method_label,
-    method_styles,
-    new_figure,
-    panel_axes,
-    plain,
-    readable,
-    signed_text,
-    styled,
-    tint,
-)
+from l2d_utils.plots import style
+from l2d_utils.plots.checks import check_choice, check_frame, panels_of
 
 ROW = 0.34  # inches per method
 
 
-def _method_axis(ax: Axes, order: list, first: bool) -> None:
-    """Methods down the y axis, first of `order` on top."""
-    ax.set_ylim(len(order) - 0.4, -0.6)
-    ax.set_yticks(range(len(order)), [method_label(name) for name in order])
-    ax.tick_params(axis="y", length=0, labelleft=first)
+def _bare(ax: Axes, below: float) -> None:
+    """Room for rows 0, 1, ... from the top down to `below`, without a grid or an axis beside them."""
+    ax.set_ylim(below, -0.6)
+    ax.tick_params(axis="y", length=0)
     ax.grid(axis="y", visible=False)
     ax.spines["left"].set_visible(False)
+
+
+def _method_axis(ax: Axes, order: list, first: bool) -> None:
+    """Methods down the y axis, first of `order` on top."""
+    _bare(ax, len(order) - 0.4)
+    ax.set_yticks(range(len(order)), [style.method_label(name) for name in order])
+    ax.tick_params(axis="y", labelleft=first)
 
 
 def _ranked(frame: pd.DataFrame, better: str) -> list:
@@ -60,9 +48,9 @@ def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarr
     renderer = fig.canvas.get_renderer()
     frame = ax.get_window_extent()
     ends: list[float] = []  # right-hand end, in pixels, of the last label of each row
-    styles = method_styles(list(references))
+    styles = style.method_styles(list(references))
     for name, x in sorted(references.items(), key=lambda item: item[1]):
-        label, color = f"{method_label(name)} {fmt.format(x)}", styles[name].color
+        label, color = f"{style.method_label(name)} {fmt.format(x)}", styles[name].color
         at, align = x, "center"
         if name in inside:
             ax.axvline(x, color=color, linestyle=styles[name].linestyle, linewidth=1.5, zorder=1)
@@ -70,8 +58,8 @@ def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarr
             at, align, label = left - room, "left", f"◂ {label}"
         else:
             at, align, label = right + room, "right", f"{label} ▸"
-        look = {"ha": align, "va": "bottom", "fontsize": 11, "color": readable(color)}
-        text = ax.annotate(label, (at, 1), xycoords=ax.get_xaxis_transform(), **in_points(0, 4), **look)
+        look = {"ha": align, "va": "bottom", "fontsize": 11, "color": style.readable(color)}
+        text = ax.annotate(label, (at, 1), xycoords=ax.get_xaxis_transform(), **style.in_points(0, 4), **look)
         box = text.get_window_extent(renderer)
         # A label near an edge of the axes is slid inside, so that it cannot leave the page.
         slide = max(0.0, frame.x0 - box.x0) - max(0.0, box.x1 - frame.x1)
@@ -81,12 +69,12 @@ def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarr
     ax.set_title(ax.get_title(loc="left"), pad=8 + 15 * len(ends))
 
 
-def _number_at_right(ax: Axes, y: int, text: str, *, bold: bool = False) -> None:
-    look = {"va": "center", "fontsize": 11, "color": INK, "fontweight": "bold" if bold else "normal"}
-    ax.annotate(text, (1, y), xycoords=ax.get_yaxis_transform(), **in_points(6, 0), **look)
+def _at_right(ax: Axes, y: float, text: str, gap: int = 6, **look: object) -> None:
+    look = {"va": "center", "fontsize": 11, "color": style.INK, **look}
+    ax.annotate(text, (1, y), xycoords=ax.get_yaxis_transform(), **style.in_points(gap, 0), **look)
 
 
-@styled
+@style.styled
 def intervals(
     frame: pd.DataFrame,
     value: str,
@@ -104,36 +92,32 @@ def intervals(
             one row per method, or per method and value of the column named by `panel`.
         value: the label of the x axis, with its unit. better: "lower" or "higher".
         references: name → x of named vertical lines (best single, oracle). percent: values are fractions.
-
-    Raises:
-        ValueError: a missing column, an empty frame, a non-finite mean or a repeated method.
     """
     check_choice("better", better, ["lower", "higher"])
-    frame = check_frame("frame", frame, ["method", *([panel] if panel else [])], ["mean"], ["low", "high"])
-    check_unique("frame", frame, ["method", *([panel] if panel else [])])
+    frame = check_frame("frame", frame, [], ["mean"], ["low", "high"], place=["method", panel])
     order, panels = _ranked(frame, better), panels_of(frame, panel)
-    styles = method_styles(order)
+    styles = style.method_styles(order)
     fmt = "{:.1%}" if percent else "{:.3f}"
-    fig = new_figure(1.45 + ROW * len(order) + (0.3 if references else 0), title)
+    fig = style.new_figure(1.45 + ROW * len(order) + (0.3 if references else 0), title)
     axes = fig.subplots(1, len(panels), squeeze=False)[0]
     for i, (ax, (name, rows)) in enumerate(zip(axes, panels, strict=True)):
         _method_axis(ax, order, first=i == 0)
-        ax.set_title(plain(name))
+        ax.set_title(style.plain(name))
         for row in rows.itertuples():
-            y, style = order.index(row.method), styles[row.method]
-            ax.plot([row.low, row.high], [y, y], color=style.color, linewidth=3, alpha=0.55, solid_capstyle="butt")
-            look = {"color": style.color, "markersize": 8, "markeredgewidth": 2 if style.marker in "|_x" else 0.8}
-            ax.plot([row.mean], [y], style.marker, linestyle="none", **look)
-            _number_at_right(ax, y, signed_text(row.mean, fmt))
+            y, pen = order.index(row.method), styles[row.method]
+            ax.plot([row.low, row.high], [y, y], color=pen.color, linewidth=3, alpha=0.55, solid_capstyle="butt")
+            look = {"color": pen.color, "markersize": 8, "markeredgewidth": 2 if pen.marker in "|_x" else 0.8}
+            ax.plot([row.mean], [y], pen.marker, linestyle="none", **look)
+            _at_right(ax, y, style.signed_text(row.mean, fmt))
         ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)) if len(panels) < 4 else 2)
         if percent:
-            as_percent(ax.xaxis)
+            style.as_percent(ax.xaxis)
         _draw_references(ax, references or {}, rows[["mean", "low", "high"]].to_numpy(), fmt)
     fig.supxlabel(f"{value}   " + ("(← better)" if better == "lower" else "(better →)"), fontsize=12)
     return fig
 
 
-@styled
+@style.styled
 def paired_differences(frame: pd.DataFrame, value: str, *, baseline: str, title: str | None = None) -> Figure:
     """Forest plot of paired differences (method minus baseline; below 0 is better) with 95 % intervals.
 
@@ -141,41 +125,37 @@ def paired_differences(frame: pd.DataFrame, value: str, *, baseline: str, title:
         frame: columns `method`, `mean`, `low`, `high`, one row per method, in the unit of `value`. A marker is filled
             when its interval excludes 0.
         value: the label of the x axis with its unit. baseline: the method subtracted (its key, or any name).
-
-    Raises:
-        ValueError: a missing column, an empty frame, a non-finite number or a repeated method.
     """
-    frame = check_frame("frame", frame, ["method"], ["mean", "low", "high"])
-    check_unique("frame", frame, ["method"])
+    frame = check_frame("frame", frame, [], ["mean", "low", "high"], place=["method"])
     order = _ranked(frame, "lower")
-    styles = method_styles(order)
-    fig = new_figure(1.7 + ROW * len(order), title)
+    styles = style.method_styles(order)
+    fig = style.new_figure(1.7 + ROW * len(order), title)
     ax = fig.subplots()
     _method_axis(ax, order, first=True)
     reach = 1.12 * max(float(frame[["mean", "low", "high"]].abs().to_numpy().max()), 1e-12)
     fmt = "{:+.3f}" if reach > 0.1 else "{:+.4f}"
-    ax.axvspan(-reach, 0, color=tint(GREEN), alpha=0.28, zorder=0, linewidth=0)
-    ax.axvline(0, color=INK, linewidth=1.2, zorder=1)
+    ax.axvspan(-reach, 0, color=style.tint(style.GREEN), alpha=0.28, zorder=0, linewidth=0)
+    ax.axvline(0, color=style.INK, linewidth=1.2, zorder=1)
     for row in frame.itertuples():
-        y, style = order.index(row.method), styles[row.method]
+        y, pen = order.index(row.method), styles[row.method]
         decided = row.low > 0 or row.high < 0
         # Markers made of strokes cannot be filled or left open, so every row takes a filled shape here.
-        marker = "o" if style.marker in "|_x" else style.marker
-        ax.plot([row.low, row.high], [y, y], color=style.color, linewidth=2.2, solid_capstyle="butt", zorder=2)
-        look = {"markersize": 8.5, "markeredgecolor": style.color, "markeredgewidth": 1.8}
-        look["markerfacecolor"] = style.color if decided else FACE
+        marker = "o" if pen.marker in "|_x" else pen.marker
+        ax.plot([row.low, row.high], [y, y], color=pen.color, linewidth=2.2, solid_capstyle="butt", zorder=2)
+        look = {"markersize": 8.5, "markeredgecolor": pen.color, "markeredgewidth": 1.8}
+        look["markerfacecolor"] = pen.color if decided else style.FACE
         ax.plot([row.mean], [y], marker, linestyle="none", zorder=3, **look)
-        _number_at_right(ax, y, signed_text(row.mean, fmt), bold=decided)
+        _at_right(ax, y, style.signed_text(row.mean, fmt), fontweight="bold" if decided else "normal")
     ax.set_xlim(-reach, reach)
-    than = method_label(baseline)
+    than = style.method_label(baseline)
     ax.set_xlabel(f"{value}, minus {than}\nfilled: the 95 % interval excludes 0")
     for text, x, side in ((f"← better than {than}", 0, "left"), (f"worse than {than} →", 1, "right")):
-        look = {"ha": side, "va": "bottom", "fontsize": 11, "color": MUTED}
-        ax.annotate(text, (x, 1), xycoords="axes fraction", **in_points(0, 4), **look)
+        look = {"ha": side, "va": "bottom", "fontsize": 11, "color": style.MUTED}
+        ax.annotate(text, (x, 1), xycoords="axes fraction", **style.in_points(0, 4), **look)
     return fig
 
 
-@styled
+@style.styled
 def shares(
     frame: pd.DataFrame,
     *,
@@ -191,31 +171,27 @@ def shares(
         ideal: agent → ideal share, a tick across all bars of the agent. xlabel: what the bars are, a fraction.
 
     Raises:
-        ValueError: a missing column, an empty frame, a share outside [0, 1], a repeated (method, agent) pair, or an
-            `ideal` that names no agent of the frame.
+        ValueError: a share outside [0, 1], or an `ideal` that names no agent of the frame.
     """
-    frame = check_frame("frame", frame, ["method", "agent"], ["share"], ["low", "high"])
-    check_unique("frame", frame, ["method", "agent"])
+    frame = check_frame("frame", frame, [], ["share"], ["low", "high"], place=["method", "agent"])
     ideal = ideal or {}
-    bad = np.flatnonzero((frame["share"] < 0) | (frame["share"] > 1))
-    if bad.size:
+    if len(bad := np.flatnonzero((frame["share"] < 0) | (frame["share"] > 1))):
         raise ValueError(f"frame: column 'share' has {frame['share'][bad[0]]} in row {bad[0]}, not in [0, 1]")
     order, agents = list(frame["method"].unique()), list(frame["agent"].unique())
-    for name in ideal:
-        if name not in agents:
-            raise ValueError(f"ideal: no agent {name!r} in the frame; it has {agents}")
+    if unknown := [name for name in ideal if name not in agents]:
+        raise ValueError(f"ideal: no agent {unknown[0]!r} in the frame; it has {agents}")
     grid = -(-len(agents) // 4), min(len(agents), 4)
-    fig = new_figure(0.75 + grid[0] * (0.6 + 0.8 * ROW * (len(order) + 0.6)), title)
+    fig = style.new_figure(0.75 + grid[0] * (0.6 + 0.8 * ROW * (len(order) + 0.6)), title)
     top = min(1.0, 1.25 * max([frame["share"].max(), frame["high"].max(), *ideal.values()]))
-    for k, ax in enumerate(panel_axes(fig, len(agents), grid, sharex=True)):
+    for k, ax in enumerate(style.panel_axes(fig, len(agents), grid, sharex=True)):
         _method_axis(ax, order, first=k % grid[1] == 0)
         rows = frame[frame["agent"] == agents[k]].set_index("method").reindex(order)
-        _draw_shares(ax, rows, agent_color(k), ideal.get(agents[k]), top)
-        ax.set_title(plain(agents[k]), color=readable(agent_color(k)))
+        _draw_shares(ax, rows, style.agent_color(k), ideal.get(agents[k]), top)
+        ax.set_title(style.plain(agents[k]), color=style.readable(style.agent_color(k)))
         ax.set_xlim(0, top * 1.12)
         ax.locator_params(axis="x", nbins=max(3, 8 // grid[1] + 1))
         ax.tick_params(axis="x", labelbottom=k + grid[1] >= len(agents))
-        as_percent(ax.xaxis)
+        style.as_percent(ax.xaxis)
     fig.supxlabel(xlabel + ("   (black tick: ideal share)" if ideal else ""), fontsize=12)
     return fig
 
@@ -223,12 +199,110 @@ def shares(
 def _draw_shares(ax: Axes, rows: pd.DataFrame, color: str, ideal: float | None, top: float) -> None:
     """Bars of one agent, from the top; each number stands where bar, interval and the tick of the ideal end."""
     values = rows["share"].fillna(0.0).to_numpy()
-    ax.barh(range(len(rows)), values, height=0.66, color=tint(color), edgecolor=color, linewidth=1)
+    ax.barh(range(len(rows)), values, height=0.66, color=style.tint(color), edgecolor=color, linewidth=1)
     for y, (value, row) in enumerate(zip(values, rows.itertuples(), strict=True)):
-        ax.plot([row.low, row.high], [y, y], color=readable(color), linewidth=1.6)
+        ax.plot([row.low, row.high], [y, y], color=style.readable(color), linewidth=1.6)
         near = ideal is not None and value <= ideal < value + 0.3 * top
         beyond = np.nanmax([value, row.high, ideal if near else value])
-        ax.annotate(f"{value:.0%}", (beyond, y), **in_points(5, 0), va="center", fontsize=11, color=INK)
+        ax.annotate(f"{value:.0%}", (beyond, y), **style.in_points(5, 0), va="center", fontsize=11, color=style.INK)
     if ideal is not None:
         y = np.arange(len(rows))
-        ax.vlines([ideal] * len(rows), y - 0.42, y + 0.42, color=INK, linewidth=2.2, zorder=4)
+        ax.vlines([ideal] * len(rows), y - 0.42, y + 0.42, color=style.INK, linewidth=2.2, zorder=4)
+
+
+#: Outcome → colour and marker; colour is never the only sign. Those of the open outcomes are drawn hollow.
+OUTCOME_STYLE = {
+    "REPRODUCED": style.MethodStyle(style.GREEN, "o"),
+    "DIFFERS": style.MethodStyle(style.VERMILLION, "D"),
+    "NOT TESTABLE HERE": style.MethodStyle(style.MUTED, "s"),
+    "holds": style.MethodStyle(style.GREEN, "o"),
+    "open": style.MethodStyle(style.MUTED, "s"),
+    "against": style.MethodStyle(style.VERMILLION, "D"),
+    "signal": style.MethodStyle(style.BLUE, "D"),
+    "no signal": style.MethodStyle(style.MUTED, "s"),
+}
+HOLLOW = {"open", "no signal", "NOT TESTABLE HERE"}
+
+
+@style.styled
+def outcomes(
+    frame: pd.DataFrame,
+    value: str,
+    *,
+    line: float | None = None,
+    band: tuple[float, float] | None = None,
+    panel: str | None = None,
+    percent: bool = False,
+) -> Figure:
+    """Rows in groups: a dot with its interval, coloured and shaped by its outcome, beside the bound.
+
+    Args:
+        frame: columns `group`, `name` (of a method: its key), `outcome` (one of `OUTCOME_STYLE`), and optionally
+            `mean`, `low`, `high` (NaN: no dot, no interval) and `text` (written at the right); groups and rows stand
+            in order of appearance.
+        value: the label of the x axis, with its unit. line: x of the bound. band: x of the ends of a shaded range.
+        panel: column that splits the frame into panels with common rows (a row that a panel lacks stays empty there)
+            and a common x axis. percent: values are fractions, shown in per cent.
+
+    Raises:
+        ValueError: an unknown outcome.
+    """
+    frame = check_frame("frame", frame, ["outcome"], [], ["mean", "low", "high"], place=["group", "name", panel])
+    for outcome in frame["outcome"].unique():
+        check_choice("outcome", outcome, list(OUTCOME_STYLE))
+    panels = panels_of(frame, panel)
+    at = _places(frame)
+    below = max(at.values()) + 0.7
+    fig = style.new_figure(1.35 + 0.29 * (below + 0.6) + (0.2 if panel else 0))
+    axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, (name, rows) in zip(axes, panels, strict=True):
+        ax.set_title(style.plain(name))
+        _bare(ax, below)
+        if band:
+            ax.axvspan(*band, color=style.MUTED, alpha=0.13, linewidth=0, zorder=0)
+        if line is not None:
+            ax.axvline(line, color=style.INK, linewidth=1.2, zorder=1)
+        _draw_outcomes(ax, rows, at)
+        if percent:
+            style.as_percent(ax.xaxis)
+        ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)))
+    names = {y: style.method_label(name) for (_, name), y in at.items() if name is not None}
+    axes[0].set_yticks(list(names), list(names.values()))
+    look = {"ha": "right", "va": "center", "fontsize": 12, "fontweight": "bold", "color": style.INK}
+    look |= {"xycoords": axes[0].get_yaxis_transform(), **style.in_points(-4, 0)}
+    for group, y in ((group, y) for (group, name), y in at.items() if name is None):
+        axes[0].annotate(style.plain(group), (0, y), **look)
+    if panel:
+        fig.supxlabel(value, fontsize=12)
+    else:
+        axes[0].set_xlabel(value, loc="right")  # the axes are narrow: a long label grows to the left
+    drawn = [o for o in OUTCOME_STYLE if (frame["outcome"].eq(o) & frame["mean"].notna()).any()]
+    handles = [style.key(OUTCOME_STYLE[o]._replace(linestyle=""), o) for o in drawn]
+    for handle, outcome in zip(handles, drawn, strict=True):
+        handle.set_markerfacecolor(style.FACE if outcome in HOLLOW else handle.get_color())
+    fig.legend(handles=handles, loc="outside upper right", ncols=len(handles))
+    return fig
+
+
+def _places(frame: pd.DataFrame) -> dict[tuple[str, str | None], float]:
+    """y of every row, by group and name; that of a group's heading under the name None. "" is a group without one."""
+    at, y = {}, 0.0
+    for group, rows in frame.groupby("group", sort=False):
+        for name in [*([None] if group else []), *rows["name"].unique()]:
+            at[group, name] = y
+            y += 1
+        y += 0.4
+    return at
+
+
+def _draw_outcomes(ax, rows: pd.DataFrame, at: dict[tuple[str, str | None], float]) -> None:
+    for row in rows.itertuples():
+        y, pen = at[row.group, row.name], OUTCOME_STYLE[row.outcome]
+        if np.isfinite(row.low) and np.isfinite(row.high):
+            ax.plot([row.low, row.high], [y, y], color=pen.color, linewidth=2.2, solid_capstyle="butt", zorder=2)
+        if np.isfinite(row.mean):
+            face = style.FACE if row.outcome in HOLLOW else pen.color
+            look = {"markersize": 7.5, "markeredgecolor": pen.color, "markeredgewidth": 1.7, "markerfacecolor": face}
+            ax.plot([row.mean], [y], pen.marker, linestyle="none", zorder=3, **look)
+        if getattr(row, "text", ""):
+            _at_right(ax, y, style.plain(row.text), 7, color=style.INK if np.isfinite(row.mean) else style.MUTED)

@@ -1,13 +1,12 @@
 """The look of the book: palette, a fixed colour and marker per method, and the page size."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
@@ -40,9 +39,8 @@ def tint(color: str) -> str:
 
 def readable(color: str) -> str:
     """The same hue, dark enough for 11-point text on white."""
-    red, green, blue = to_rgb(color)
-    luminance = 0.299 * red + 0.587 * green + 0.114 * blue
-    return mix(color, INK, max(0.0, min(0.6, 1.6 * (luminance - 0.36))))
+    luminance = np.dot(to_rgb(color), (0.299, 0.587, 0.114))
+    return mix(color, INK, float(np.clip(1.6 * (luminance - 0.36), 0, 0.6)))
 
 
 class MethodStyle(NamedTuple):
@@ -64,6 +62,11 @@ def agent_color(k: int) -> str:
     """Colour of agent k (0-based); beyond twelve agents the palette starts again, darker."""
     lap, k = divmod(k, len(AGENT_COLORS))
     return mix(AGENT_COLORS[k], INK, min(0.7, 0.35 * lap))
+
+
+def agent_marker(k: int) -> str:
+    """Marker of agent k (0-based)."""
+    return MARKERS[k % len(MARKERS)]
 
 
 def plain(text: object) -> str:
@@ -109,43 +112,31 @@ def method_styles(names: Sequence[object]) -> dict[object, MethodStyle]:
     taken = {to_rgb(style.color) for style in found.values()}
     free = [k for k in range(4 * len(AGENT_COLORS)) if to_rgb(agent_color(k)) not in taken]
     for i, name in enumerate(name for name in names if name not in known):
-        found[name] = MethodStyle(agent_color(free[i % len(free)]), MARKERS[i % len(MARKERS)])
+        found[name] = MethodStyle(agent_color(free[i % len(free)]), agent_marker(i))
     return {name: found[name] for name in names}
 
 
 STYLE: dict[str, object] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": MUTED,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 12,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
+    **dict.fromkeys(("axes.labelcolor", "text.color", "xtick.labelcolor", "ytick.labelcolor"), INK),
+    **dict.fromkeys(("axes.edgecolor", "xtick.color", "ytick.color"), MUTED),
+    **dict.fromkeys(("axes.labelsize", "font.size"), 12),
+    **dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), 11),
+    **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
+    **dict.fromkeys(("axes.axisbelow", "axes.grid"), True),
+    **dict.fromkeys(("figure.dpi", "savefig.dpi"), DPI),
     "axes.titlelocation": "left",
     "axes.titlesize": 12.5,
-    "figure.dpi": DPI,
     "figure.facecolor": FACE,
     "figure.figsize": (WIDTH, 4.5),
     "figure.titlesize": 14,
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 12,
     "grid.color": GRID,
     "grid.linewidth": 0.8,
-    "legend.fontsize": 11,
-    "legend.frameon": False,
     "lines.linewidth": 2.0,
     "lines.markersize": 7,
     "mathtext.fontset": "dejavusans",
-    "savefig.dpi": DPI,
     "svg.hashsalt": "l2d_utils",
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "xtick.labelsize": 11,
-    "ytick.color": MUTED,
-    "ytick.labelcolor": INK,
-    "ytick.labelsize": 11,
 }
 
 

@@ -1,8 +1,7 @@
 """Many methods on one routing problem, over seeds, as one tidy table: what the experiment chapters share.
 
-A `Problem` is features, costs and a split. `tune` chooses the setting of every method on the validation rows of a
-problem, `compare` measures what was chosen on its test rows, for one problem per seed. Which methods there are stands
-in `methods`.
+`tune` chooses the setting of every method (they stand in `methods`) on the validation rows of a `Problem`, `compare`
+measures what was chosen on its test rows, for one problem per seed.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from l2d_utils.methods import Method
 from l2d_utils.metrics import deferral_loss, measured
 from l2d_utils.results import joined, tidy
 from l2d_utils.routers import DeferralRouter
-from l2d_utils.validate import check_costs
 
 
 class Problem(NamedTuple):
@@ -66,13 +64,10 @@ def tune(keys: Iterable[str], problem: Problem, **fit: Any) -> dict[str, Tuned]:
     """Fit every setting of the trained and moved methods on the training rows, and choose one on the validation rows:
     key → tuned router. fit: every, ridge_factor, ridge and solver of `fit_method`.
 
-    A moved router shares the fits of its base and takes the setting that is best together with its offsets.
-
-    Raises:
-        ValueError: a control or a score (nothing to tune); a field of the problem that a method needs is None.
+    A moved router shares the fits of its base and takes the setting that is best together with its offsets. Raises
+    ValueError for a control or a score (nothing to tune), or if a field of the problem that a method needs is None.
     """
-    wanted = [_checked(key, problem) for key in keys]
-    tuned: dict[str, Tuned] = {}
+    wanted, tuned = [_checked(key, problem) for key in keys], {}
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         settings, fitted = fit_method(table.find(base), problem, **fit)
         for method in wanted:
@@ -90,19 +85,13 @@ def _checked(key: str, problem: Problem) -> Method:
 
 
 def fit_method(
-    method: Method,
-    problem: Problem,
-    every: int = 1,
-    ridge_factor: float = 1.0,
-    ridge: float | None = None,
+    method: Method, problem: Problem, every: int = 1, ridge_factor: float = 1.0, ridge: float | None = None,
     solver: Mapping[str, Any] | None = None,
-) -> tuple[list[dict[str, Any]], list[Any]]:
-    """Settings of a trained router, and a fit on the training rows for each.
+) -> tuple[list[dict[str, Any]], list[Any]]:  # fmt: skip
+    """Settings of a trained router (every, ridge_factor: as in `methods.settings`), with a fit on the training rows.
 
-    Args:
-        every, ridge_factor: as in `methods.settings`.
-        ridge: one strength for every setting (times ridge_factor), to see what a method does when it is *not* tuned.
-        solver: parameters of the estimators that have them: tol, warm_start, random_state.
+    ridge: one strength for every setting (times ridge_factor), to see what a method does when it is *not* tuned.
+    solver: parameters of the estimators that have them: tol, warm_start, random_state.
     """
     if method.make is None:
         raise ValueError(f"{method.key!r} is no router that can be tuned")
@@ -158,13 +147,10 @@ def routed(keys: Sequence[str], problem: Problem, tuned: Mapping[str, Tuned]) ->
     """Routes of the test rows by method, in the order of the keys: tuned routers and controls; (n,), or (r, n)."""
     test, routes = problem.split.test, {}
     for key in keys:
-        if key in tuned:
-            routes[key] = tuned[key].predict(problem.X[test])
-            continue
-        control = _checked(key, problem)
-        if control.route is None:
+        control = None if key in tuned else _checked(key, problem)
+        if control and control.route is None:
             raise ValueError(f"{key!r} is neither tuned nor a control")
-        routes[key] = control.route(problem, test)
+        routes[key] = control.route(problem, test) if control else tuned[key].predict(problem.X[test])
     return routes
 
 
@@ -182,7 +168,7 @@ def measure(costs: ArrayLike, routes: ArrayLike) -> list[dict[str, Any]]:
 
 def records(costs: ArrayLike, routes: Mapping[str, NDArray], tuned: Mapping[str, Tuned]) -> list[dict[str, Any]]:
     """Rows for `results.tidy`: test measures of every routing; validation loss and chosen parameters of the tuned."""
-    costs, rows = check_costs(costs), []
+    rows: list[dict[str, Any]] = []
     for key, to in routes.items():
         rows += [{"split": "test", "method": key, **record} for record in measure(costs, to)]
         if key not in tuned:
@@ -196,36 +182,26 @@ def records(costs: ArrayLike, routes: Mapping[str, NDArray], tuned: Mapping[str,
     return rows
 
 
-def tune_and_measure(
-    keys: Sequence[str], problem: Problem, **fit: Any
-) -> tuple[dict[str, Tuned], list[dict[str, Any]]]:
+def tune_and_measure(keys: Sequence[str], problem: Problem, **fit: Any) -> tuple[dict[str, Tuned], list[dict]]:
     """`tune` of the trained and moved methods, and the `records` of all, controls among them."""
     tuned = tune([key for key in keys if table.find(key).route is None], problem, **fit)
     return tuned, records(problem.costs[problem.split.test], routed(keys, problem, tuned), tuned)
 
 
 def compare(
-    keys: Sequence[str],
-    problem_of: Callable[[int], Problem],
-    seeds: Iterable[int],
-    *,
-    every: int = 1,
-    ridge_factor: float = 1.0,
-    solver: Mapping[str, Any] | None = None,
-    **constants: Any,
-) -> pd.DataFrame:
+    keys: Sequence[str], problem_of: Callable[[int], Problem], seeds: Iterable[int], *, every: int = 1,
+    ridge_factor: float = 1.0, solver: Mapping[str, Any] | None = None, **constants: Any,
+) -> pd.DataFrame:  # fmt: skip
     """Tune every method on validation rows and measure it on test rows, for one problem per seed.
 
     Args:
         keys: methods of the table: trained, moved, or controls.
         problem_of: seed → Problem. The seed should decide everything random: split, experts, training.
-        seeds: whole numbers.
         every, ridge_factor, solver: as in `fit_method`; every router gets the seed as its random_state.
         constants: entries of other tidy columns, for example notebook="06", study="quick", setting="70/20/10", n=500.
 
-    Returns:
-        Tidy frame. split "test": metrics deferral_loss, and share and regret by agent; split "validation":
-        deferral_loss at the chosen setting, "chosen" by parameter, and "edge" where a chosen value lies on the edge.
+    Returns a tidy frame. Test: deferral_loss; share and regret by agent. Validation: deferral_loss at the chosen
+    setting; "chosen" by parameter, and "edge" where a chosen value lies on the edge.
     """
     fit, parts = {"every": every, "ridge_factor": ridge_factor}, []
     for seed in seeds:

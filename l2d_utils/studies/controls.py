@@ -1,8 +1,6 @@
-"""Negative controls: routing problems in which there is nothing to learn, and the statistic that must then be 0.
-
-Each control takes one thing away from a real problem and leaves the rest: who is good at what (`shuffled_experts`),
-what the inputs say (`shuffled_costs`), the training (`untrained_routes`). `shown_test_rows` does the opposite: a
-planted mistake that must show. `routing_skill` is measured in all of them and in the problem as it is.
+"""Negative controls: each takes one thing away from a real problem, so that there is nothing left to learn: who is good
+at what (`shuffled_experts`), what the inputs say (`shuffled_costs`), the training (`untrained_routes`). `routing_skill`
+must then be 0; in `shown_test_rows`, a planted mistake, it must not.
 """
 
 from __future__ import annotations
@@ -18,20 +16,15 @@ from l2d_utils.validate import check_costs, check_matrix
 
 
 def shuffled_experts(problem: Problem, random_state: int) -> Problem:
-    """The problem with the costs of every row dealt out anew among the agents.  [ours]
-
-    Whatever is known of a row, its K costs are then exchangeable: every routing has the expected loss of uniform random
-    routing. What the oracle and random routing lose stays exactly as it was.
-    """
+    """The problem with the costs of every row dealt out anew among the agents: every routing has the expected loss of
+    uniform random routing. What the oracle and random routing lose stays exactly as it was.  [ours]"""
     rng = np.random.default_rng(random_state)
     return problem._replace(costs=rng.permuted(problem.costs, axis=1), expected=None, labels=None, dollars=None)
 
 
 def shuffled_costs(problem: Problem, random_state: int) -> Problem:
-    """The problem with the rows of costs dealt out anew among the inputs, within each part of the split.  [ours]
-
-    Agents keep their mean costs, so there still is a best one, but no input says anything about its costs.
-    """
+    """The problem with the rows of costs dealt out anew among the inputs, within each part of the split: there still is
+    a best agent on average, but no input says anything about its costs.  [ours]"""
     rng, costs = np.random.default_rng(random_state), problem.costs.copy()
     for rows in (problem.split.train, problem.split.validation, problem.split.test):
         costs[rows] = costs[rng.permutation(rows)]
@@ -46,8 +39,7 @@ def shown_test_rows(problem: Problem) -> Problem:
 def untrained_routes(X: ArrayLike, n_agents: int, *, hidden: int = 0, random_state: int) -> NDArray[np.int64]:
     """Routes (n,) of a scorer with random initial weights: linear, or with one layer of `hidden` units.  [ours]
 
-    The outputs are alike in distribution, so over many draws of the weights every agent is equally likely at every
-    input. One single draw may by luck be good, or bad.
+    Over many draws of the weights every agent is equally likely at every input. One draw may by luck be good, or bad.
     """
     X, rng = check_matrix("X", X), np.random.default_rng(random_state)
     spread = X.std(axis=0)
@@ -61,10 +53,8 @@ def routing_skill(costs: ArrayLike, routes: ArrayLike) -> float:
     """What the routing knows of single inputs, as a share of the random–oracle gap; 0 for a routing that knows nothing.
 
     (loss of handing out the same shares of inputs at random − loss) / (loss of uniform random routing − oracle loss):
-    knowing which agent is best on average does not count, whom to ask when does.  [ours]
-
-    Raises:
-        ValueError: all agents cost the same on every row.
+    knowing which agent is best on average does not count, whom to ask when does.  [ours]  ValueError: all agents cost
+    the same on every row.
     """
     costs = check_costs(costs)
     gap = random_loss(costs) - float(costs.min(axis=1).mean())

@@ -1,8 +1,7 @@
 """MILD's study on images: experts that know some classes, routers on cached features or trained from pixels.
 
-`imbalanced_experts` makes the experts, `image_features` the features that routers are trained on, `expert_problem`
-puts them together. Two studies are kept part by part in a folder: `feature_study` (many methods on features, linear
-and of other capacity) and `pixel_study` (networks trained end to end); `run` takes a list of them from a profile.
+`imbalanced_experts` and `image_features` meet in an `expert_problem`. Two studies are kept part by part in a folder,
+`feature_study` (many methods, linear and of other capacity) and `pixel_study`; `run` takes a list of them.
 """
 
 from __future__ import annotations
@@ -29,18 +28,13 @@ from l2d_utils.losses import PRESETS, to_tensor_type
 from l2d_utils.methods import find, fingerprint
 from l2d_utils.metrics import deferral_loss
 from l2d_utils.results import joined, tidy
-from l2d_utils.studies.compare import Problem, choose_setting, records, routed, tune
-
-# ---------------------------------------------------------------- MILD's experts
+from l2d_utils.studies.compare import Problem, choose_setting, records, routed, tune_and_measure
 
 
 @dataclass(frozen=True)
 class Imbalance:
-    """Experts that are good at home. All per expert.
-
-    homes: classes; accuracy: on them; elsewhere: on the other classes (None: chance); population: share of the
-    examples whose class belongs to the home, when it is not that of the data (then homes must not overlap).
-    """
+    """Per expert: classes of its home; accuracy on them and elsewhere (None: chance); population: share of the examples
+    whose class belongs to the home, when it is not that of the data (then homes must not overlap)."""
 
     homes: tuple[tuple[int, ...], ...]
     accuracy: tuple[float, ...]
@@ -73,9 +67,9 @@ def imbalanced_experts(
     predictions, right = [], np.empty((len(setting.homes), n_classes))
     experts = zip(setting.homes, setting.accuracy, setting.elsewhere, strict=True)
     for k, (home, accuracy, elsewhere) in enumerate(experts):
-        how = {"accuracy": accuracy, "elsewhere": elsewhere}
         seed = int(np.random.SeedSequence([random_state, k]).generate_state(1)[0])
-        predictions.append(agents.specialist(labels, home, n_classes, **how, random_state=seed))
+        how = {"accuracy": accuracy, "elsewhere": elsewhere, "random_state": seed}
+        predictions.append(agents.specialist(labels, home, n_classes, **how))
         right[k] = 1 / n_classes if elsewhere is None else elsewhere
         right[k, list(home)] = accuracy
     return costs_from_predictions(np.column_stack(predictions), labels), 1.0 - right.T[labels]
@@ -84,11 +78,8 @@ def imbalanced_experts(
 def population_rows(
     labels: NDArray, rows: NDArray, setting: Imbalance, *, size: int | None = None, random_state: int
 ) -> NDArray[np.int64]:
-    """`size` of the rows (default: as many as there are) with the setting's population shares, sorted.
-
-    Raises:
-        ValueError: a home has too few rows for `size`.
-    """
+    """`size` rows (default: as many as there are; ValueError if a home has too few) with the setting's population
+    shares, sorted."""
     if setting.population is None:
         return stratified_subset(labels, rows, len(rows) if size is None else size, random_state)
     members = [rows[np.isin(labels[rows], home)] for home in setting.homes]
@@ -105,16 +96,11 @@ def expert_problem(
     data: ImageData, X: NDArray, split: Split, setting: Imbalance, *, size: int | None = None, random_state: int
 ) -> Problem:
     """Route between the setting's experts: `size` training rows, all validation and test rows its population allows.
-
-    X: (n, d) features of all images (rows outside the split are not used).
-    """
+    X: (n, d) features of all images (rows outside the split are not used)."""
     costs, expected = imbalanced_experts(data.labels, setting, len(data.classes), random_state=random_state)
     train = population_rows(data.labels, split.train, setting, size=size, random_state=random_state)
     rest = [population_rows(data.labels, r, setting, random_state=random_state) for r in (split.validation, split.test)]
     return Problem(X, costs, Split(train, *rest), expected, data.labels)
-
-
-# ---------------------------------------------------------------- features and routers from pixels
 
 
 def _network(name: str, data: ImageData) -> Callable[..., agents.ImageClassifier]:
@@ -131,18 +117,14 @@ def image_features(
     data: ImageData, *, base_rows: int, pool: int, validation: int, test: int | None = None, random_state: int,
     network: str, folder: str | Path | None = None, **settings: Any,
 ) -> tuple[NDArray, Split, float]:  # fmt: skip
-    """What the routers of one seed see: the penultimate layer of a small classifier.
+    """What the routers of one seed see, the penultimate layer of a small classifier: features (n, width) of all images,
+    NaN outside the split; the split; test accuracy of the classifier.
 
     The rows outside validation and test are parted once more: `base_rows` of them train the classifier, `pool`
     others are the split's training part. So no router sees features that were fitted to its own rows.
 
-    Args:
-        validation, test: as in `data.split_images`.
-        network: "LeNet" or "ResNet-8"; settings: of `training.train` (epochs, batch_size, lr, dtype).
-        folder: where finished features are kept, and unfinished trainings go on from.
-
-    Returns:
-        Features (n, width) of all images, NaN outside the split; the split; test accuracy of the classifier.
+    validation, test: as in `data.split_images`. network: "LeNet" or "ResNet-8"; settings: of `training.train` (epochs,
+    batch_size, lr, dtype). folder: where finished features are kept, and unfinished trainings go on from.
     """
     split = split_images(data, validation=validation, test=test, random_state=random_state)
     fit_rows = stratified_subset(data.labels, split.train, base_rows, random_state)
@@ -165,8 +147,8 @@ def scores_from_pixels(
 ) -> dict[str, NDArray[np.float64]]:  # fmt: skip
     """Train a router end to end with a preset: its "scores" (m, K) on the validation rows, then on the test rows.
 
-    The network gets one output per agent; `problem.X` is unused. settings: of `training.train`. The loss is divided by
-    its mean row weight, as in `DeferralRouter`, so that one learning rate suits every preset.
+    `problem.X` is unused; settings: of `training.train`. The loss is divided by its mean row weight, as in
+    `DeferralRouter`, so that one learning rate suits every preset.
     """
     train, *rest = problem.split.train, problem.split.validation, problem.split.test
     objective = PRESETS[loss].build(problem.costs[train], **loss_params)
@@ -184,10 +166,8 @@ def scores_from_pixels(
     return {"scores": scores + objective.decision_offset.double().numpy()}
 
 
-# ---------------------------------------------------------------- long studies
-
-#: Kinds of routers on features, as `compare.tune` fits them. "linear" is the one of all other studies. The others, for
-#: MILD's argument about capacity, have one ridge strength that is not tuned. All strengths are for 100 training rows.
+#: Kinds of routers on features: options of `compare.fit_method`. "linear" is the one of all other studies. The others,
+#: for MILD's argument about capacity, have one ridge strength that is not tuned; all strengths are for 100 rows.
 ROUTERS: dict[str, dict[str, Any]] = {
     "linear": {"solver": {"tol": 2e-3, "warm_start": True}},
     "linear, ridge": {"ridge": 0.1, "solver": {"tol": 1e-4}},
@@ -203,13 +183,11 @@ def feature_study(
 ) -> pd.DataFrame:  # fmt: skip
     """Every method on the features of small classifiers. Finished parts are kept in `folder`: a stopped study goes on.
 
-    Args:
-        methods: keys of the table. experts: name of an `imbalance`. n: training rows of the routers.
-        base: arguments of `image_features`. router: one of `ROUTERS`; another than "linear" becomes the setting.
+    methods: keys of the table. experts: name of an `imbalance`. n: training rows of the routers. base: arguments of
+    `image_features`. router: one of `ROUTERS`; another than "linear" becomes the setting.
 
-    Returns:
-        Tidy frame as of `compare`, and two facts more: training loss of the tuned methods (split "train"); accuracy of
-        the base classifier on rows that it was not trained on (method "base", metric "accuracy").
+    Returns a tidy frame as of `compare`, and two facts more: training loss of the tuned methods (split "train");
+    accuracy of the base classifier on rows that it was not trained on (method "base", metric "accuracy").
     """
     how = {"study": study, "data": data.name, "setting": experts if router == "linear" else router, "n": n}
     fit = {**ROUTERS[router], "ridge_factor": 100 / n}  # the same prior whatever the number of rows
@@ -217,12 +195,10 @@ def feature_study(
     for seed in seeds:
         X, split, accuracy = image_features(data, random_state=seed, folder=folder, **base)
         problem = expert_problem(data, X, split, imbalance(experts), size=n, random_state=seed)
-        part = keep(
-            folder, _on_features, say=print, **how, seed=seed, methods=list(methods), problem=problem, fit=fit,
-            entries=fingerprint(methods),
-        )  # fmt: skip
+        more = {"methods": list(methods), "problem": problem, "fit": fit, "entries": fingerprint(methods)}
         rate = {"method": "base", "split": "test", "metric": "accuracy", "value": accuracy}
-        found += [part, tidy([rate], seed=seed, **how)]
+        found.append(keep(folder, _on_features, say=print, **how, seed=seed, **more))
+        found.append(tidy([rate], seed=seed, **how))
     return joined(found)
 
 
@@ -230,12 +206,11 @@ def _on_features(
     problem: Problem, methods: list[str], entries: list[Any], fit: Mapping[str, Any], seed: int, **how: Any
 ) -> pd.DataFrame:
     """One part. `entries`, the methods as they stand in the table, belong to its key."""
-    trained = [key for key in methods if find(key).route is None]
+    fit = {**fit, "solver": {**fit["solver"], "random_state": seed}}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # stopping early is the point of one kind
-        tuned = tune(trained, problem, **{**fit, "solver": {**fit["solver"], "random_state": seed}})
+        tuned, rows = tune_and_measure(methods, problem, **fit)
     X, costs = problem.X[problem.split.train], problem.costs[problem.split.train]
-    rows = records(problem.costs[problem.split.test], routed(methods, problem, tuned), tuned)
     fitted = {"split": "train", "metric": "deferral_loss"}
     rows += [{**fitted, "method": key, "value": deferral_loss(costs, tuned[key].predict(X))} for key in tuned]
     return tidy(rows, seed=seed, **how)
@@ -253,17 +228,13 @@ def pixel_study(
     validation: int, test: int | None = None, study: str = "pixels", **train: Any,
 ) -> pd.DataFrame:  # fmt: skip
     """Routers trained end to end, each tuned over its `pixel_settings`; arguments and result as of `feature_study`.
-
-    train: network ("LeNet" or "ResNet-8"), and settings of `training.train`. A margin of 1 for all (γ = 0, ρ = 1) is
-    two-stage and trained once.
-    """
+    train: network ("LeNet" or "ResNet-8"), and settings of `training.train`."""
     found = []
     for seed in seeds:
         split = split_images(data, validation=validation, test=test, random_state=seed)
-        row_numbers = np.arange(len(data.labels))[:, None]
+        row_numbers, tuned = np.arange(len(data.labels))[:, None], {}
         problem = expert_problem(data, row_numbers, split, imbalance(experts), size=n, random_state=seed)
         arguments = {"data": data, "problem": problem, "random_state": seed, **train}
-        tuned = {}
         for method in (find(key) for key in methods if find(key).route is None):
             settings = pixel_settings(base := method.base or method.key)
             routers = [_from_pixels(folder, base, setting, arguments) for setting in settings]
@@ -275,7 +246,7 @@ def pixel_study(
 
 def _from_pixels(folder, loss: str, setting: Mapping[str, Any], arguments: Mapping[str, Any]) -> SimpleNamespace:
     """A trained router of which the scores of the held-out rows are left; its inputs (m, 1) are row numbers."""
-    if setting["loss_params"] in ({"gamma": 0.0}, {"rho": 1.0}):
+    if setting["loss_params"] in ({"gamma": 0.0}, {"rho": 1.0}):  # a margin of 1 for all: trained once
         loss, setting = "two_stage", {**setting, "loss_params": {}}
     own = {"loss": loss, **setting, "entries": fingerprint([loss])}
     kept = keep(folder, scores_from_pixels, say=print, resume="checkpoint", **own, **arguments)
@@ -288,8 +259,5 @@ def _from_pixels(folder, loss: str, setting: Mapping[str, Any], arguments: Mappi
 def run(data: ImageData, parts: Iterable[Mapping[str, Any]], folder: str | Path) -> pd.DataFrame:
     """Studies one after the other, each as its arguments, with seeds as [first, end): a `pixel_study` where there is a
     network, else a `feature_study`."""
-    found = []
-    for part in parts:
-        study = pixel_study if "network" in part else feature_study
-        found.append(study(data, folder=folder, **{**part, "seeds": range(*part["seeds"])}))
-    return joined(found)
+    made = ((pixel_study if "network" in part else feature_study, part) for part in parts)
+    return joined(study(data, folder=folder, **{**part, "seeds": range(*part["seeds"])}) for study, part in made)

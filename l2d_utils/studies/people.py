@@ -27,7 +27,9 @@ QUESTIONS = np.array([0.0, 1.0, 3.0])
 _RIDGES = tuple({"l2": l2} for l2 in (0.001, 0.003, 0.01, 0.03))
 #: Four settings of every router: those trained once and moved to each price, and those trained anew for every price.
 ONCE = {
-    "dr_cpe_marginal": tuple({"loss_params": {"temperature": t}, "l2": r} for t in (1.0, 0.3) for r in (0.003, 0.03)),
+    "dr_cpe_marginal": tuple(
+        {"loss_params": {"temperature": t}, "l2": l2, "tol": TOL} for t in (1.0, 0.3) for l2 in (0.003, 0.03)
+    ),
     "plug_in": _RIDGES,
 }
 ANEW = {
@@ -40,9 +42,8 @@ def answers(data: ImageData, humans: HumanLabels, plan: Plan, model: dict[str, N
     """Training images that the base model has not seen, with people's answers.
 
     model: its outputs on pool, test and rest. Returns a `Sample` whose expert is the first of the three labels, and
-    the errors (n, 5) of the model, of each of the three labels, and of their aggregate.
-
-    The three columns are shuffled annotators, not three fixed people.
+    the errors (n, 5) of the model, of each of the three labels (shuffled annotators, not three fixed people), and of
+    their aggregate.
     """
     rows = divide(data, plan)
     kept = np.concatenate([rows.pool, rows.rest])
@@ -57,9 +58,7 @@ def answers(data: ImageData, humans: HumanLabels, plan: Plan, model: dict[str, N
 
 def action_costs(errors: ArrayLike, price: float) -> NDArray[np.float64]:
     """(n, 3) costs of `ACTIONS`, in errors, when every question costs `price`; errors (n, 5) as `answers` gives them.
-
-    Three people's answers are put together as the data set's aggregate.
-    """
+    Three people's answers are put together as the data set's aggregate."""
     if not np.isfinite(price) or price < 0:
         raise ValueError(f"price must be a finite number ≥ 0; found {price}")
     return np.asarray(errors, dtype=np.float64)[:, [0, 1, 4]] + price * QUESTIONS
@@ -70,32 +69,28 @@ def ask_people(rows: Sample, errors: NDArray, split: Split, prices: Sequence[flo
 
     `ONCE`: trained once, on errors alone, and moved to each price by offsets; the setting is the one with the smallest
     validation deferral loss, averaged over the prices. `ANEW`: trained, and the setting chosen, for every price.
-    "confidence" is Chow's rule with the model's own error probability 1 − max_y h_y and the people's mean errors on the
-    training rows; "best_single" always takes the action that is cheapest there; "one_person" and "three_people" always
-    ask.
+    "confidence" is Chow's rule with the model's own error probability 1 − max_y h_y and the people's mean training
+    errors; "best_single" takes the action that is cheapest there; "one_person" and "three_people" always ask.
 
-    Metrics: deferral_loss (errors, price included), accuracy, questions (per image), share of agent 1, 2, 3 as in
-    `ACTIONS`, and for dr_cpe_marginal the shares among the images of each class.
+    Metrics: deferral_loss (errors, price included), accuracy, questions (per image), share of agents 1..3 (`ACTIONS`),
+    and for dr_cpe_marginal the shares among the images of each class.
     """
-    problems = [Problem(rows.X, action_costs(errors, price), split) for price in prices]
+    free, *problems = (Problem(rows.X, action_costs(errors, price), split) for price in (0.0, *prices))
     train, test, n = split.train, split.test, len(split.test)
     people = errors[train][:, [1, 4]].mean(axis=0)
     expected = np.column_stack([1 - rows.model[test].max(axis=1), np.tile(people, (n, 1))])
-    routes = {key: _moved(key, Problem(rows.X, action_costs(errors, 0.0), split), prices) for key in ONCE}
+    routes = {key: _moved(key, free, prices) for key in ONCE}
     routes |= {key: [_trained(key, problem) for problem in problems] for key in ANEW}
     routes["confidence"] = [(expected + price * QUESTIONS).argmin(axis=1) for price in prices]
     routes["best_single"] = [np.full(n, best_single(problem.costs[train])) for problem in problems]
-    routes |= {name: [np.full(n, k)] * len(prices) for k, name in ((1, "one_person"), (2, "three_people"))}
+    routes["one_person"], routes["three_people"] = ([np.full(n, k)] * len(prices) for k in (1, 2))
     routes["oracle"] = [problem.costs[test].argmin(axis=1) for problem in problems]
-    found, labels, free = [], rows.labels[test], action_costs(errors, 0.0)[test]
+    found, labels = [], rows.labels[test]
     for method, by_price in routes.items():
         for price, problem, to in zip(prices, problems, by_price, strict=True):
-            records = [
-                {"metric": "deferral_loss", "value": deferral_loss(problem.costs[test], to)},
-                {"metric": "accuracy", "value": 1 - deferral_loss(free, to)},
-                {"metric": "questions", "value": QUESTIONS[to].mean()},
-                *_shares(to),
-            ]
+            loss, errs = deferral_loss(problem.costs[test], to), deferral_loss(free.costs[test], to)
+            values = {"deferral_loss": loss, "accuracy": 1 - errs, "questions": QUESTIONS[to].mean()}
+            records = [{"metric": metric, "value": value} for metric, value in values.items()] + _shares(to)
             if method == "dr_cpe_marginal":
                 records += [r | {"label": c} for c in np.unique(rows.labels) for r in _shares(to[labels == c])]
             found += [{"method": method, "price": price, **record} for record in records]
@@ -109,9 +104,8 @@ def _shares(to: NDArray) -> list[dict[str, Any]]:
 def _trained(key: str, problem: Problem) -> NDArray:
     """Routes of the test rows by the router that is best on the validation rows."""
     X, costs, split = problem[:3]
-    router = methods.find(key).make(tol=TOL)
     rows = X[split.train], costs[split.train], X[split.validation], costs[split.validation]
-    return choose.select(router, ANEW[key], *rows).best.predict(X[split.test])
+    return choose.select(methods.find(key).make(tol=TOL), ANEW[key], *rows).best.predict(X[split.test])
 
 
 def _moved(key: str, problem: Problem, prices: Sequence[float]) -> list[NDArray]:
@@ -128,30 +122,19 @@ def _moved(key: str, problem: Problem, prices: Sequence[float]) -> list[NDArray]
         routes = routed(router, split.validation)
         return np.mean([deferral_loss(costs[split.validation] + d, to) for d, to in zip(due, routes, strict=True)])
 
-    router = methods.find(key).make()
-    if "tol" in router.get_params():
-        router.set_params(tol=TOL)
-    fitted = choose.fit_settings(router, ONCE[key], X[split.train], costs[split.train])
+    fitted = choose.fit_settings(methods.find(key).make(), ONCE[key], X[split.train], costs[split.train])
     return routed(choose.choose(ONCE[key], fitted, loss).best, split.test)
 
 
 def people_study(
-    data: ImageData,
-    humans: HumanLabels,
-    plan: Plan,
-    seeds: Sequence[int],
-    folder: str | Path,
-    *,
-    test_rows: int,
-    prices: Sequence[float],
-    say: Callable[[str], None] | None = print,
-) -> pd.DataFrame:
+    data: ImageData, humans: HumanLabels, plan: Plan, seeds: Sequence[int], folder: str | Path, *,
+    test_rows: int, prices: Sequence[float], say: Callable[[str], None] | None = print,
+) -> pd.DataFrame:  # fmt: skip
     """Deferral to people, on training images that the base model (of the clean variant) has not seen.
 
     The study "one person" is `score_study` with the first human label as the expert; "prices" is `ask_people`;
-    "accuracy" holds that of the model, the three labels and the aggregate, of all and by class. `test_rows` of the
-    images are the test rows of all seeds; of the others each seed takes `plan.score_rows` to train on and the rest to
-    choose on. Finished parts are kept in `folder`.
+    "accuracy" is that of the model, the three labels and the aggregate, of all and by class. `test_rows` of the images
+    test all seeds; of the others each seed trains on `plan.score_rows` and chooses on the rest. `folder` keeps parts.
     """
     rows, errors = answers(data, humans, plan, base_outputs(data, plan, "clean", folder))
     test, rest = np.split(np.random.default_rng(RANDOM_STATE).permutation(len(rows.labels)), [test_rows])
@@ -169,6 +152,5 @@ def people_study(
     return joined(found).assign(data=data.name)
 
 
-def _priced(seed: int, entries: list, **arguments: Any) -> pd.DataFrame:
-    """One seed. `entries`, the methods as they stand in the table, are there for the key."""
+def _priced(seed: int, entries: list, **arguments: Any) -> pd.DataFrame:  # the entries are there for the key
     return tidy(ask_people(**arguments), seed=seed, study="prices", split="test")

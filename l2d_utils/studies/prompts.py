@@ -1,16 +1,17 @@
 """Routing among language models: dollars, splits of prompts, RouteLLM's measures, and every method on one table.
 
-A routing table brings prompts, a score per agent in [0, 1] and (perhaps) dollars per request. `problem_at_price` turns
-it into a `Problem` at one price weight; `study` compares methods on many splits at many price weights.
+`problem_at_price` turns a routing table into a `Problem` at one price weight; `study` compares methods on many splits
+at many price weights.
 """
 
 from __future__ import annotations
 
 import json
+from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,20 +25,16 @@ from l2d_utils.methods import find, fingerprint
 from l2d_utils.metrics import deferral_curve
 from l2d_utils.results import joined, tidy
 from l2d_utils.rules import offsets_for_costs, route
-from l2d_utils.studies.compare import Problem, fit_method, records, routed, tune
+from l2d_utils.studies.compare import Problem, fit_method, tune_and_measure
 from l2d_utils.validate import check_positive
 
-#: How exactly the routers of these studies are fitted (see `compare.tune`).
+#: How exactly the routers of these studies are fitted (see `compare.fit_method`).
 SOLVER = {"tol": 1e-4}
 
 
 def list_prices(name: str) -> dict[str, float]:
-    """Agent → dollars per million output tokens, from ``$L2D_DATA_DIR/routing/<name>_prices.json``.
-
-    Raises:
-        FileNotFoundError: the file is not there.
-        DataError: it is no JSON object of {"output": dollars} per agent.
-    """
+    """Agent → dollars per million output tokens, from ``$L2D_DATA_DIR/routing/<name>_prices.json`` (FileNotFoundError;
+    DataError if it is no JSON object of {"output": dollars} per agent)."""
     path = (data_folder() or Path("$L2D_DATA_DIR")) / "routing" / f"{name}_prices.json"
     if not path.is_file():
         raise FileNotFoundError(f"no price list: {path} is expected")
@@ -52,20 +49,16 @@ def with_list_prices(table: RoutingTable, prices: Mapping[str, float], tokens: f
     """The table with dollars filled in from list prices, every answer counted as `tokens` tokens.  [ours]
 
     For tables that do not record what each answer cost. The same length for every agent is an assumption.
-
-    Args:
-        prices: agent → dollars per million tokens, for every agent of the table.
+    prices: agent → dollars per million tokens; ValueError if an agent of the table has none.
     """
-    missing = [agent for agent in table.agents if agent not in prices]
-    if missing:
+    if missing := [agent for agent in table.agents if agent not in prices]:
         raise ValueError(f"prices has no entry for the agent {missing[0]!r}")
     per_request = np.array([prices[agent] for agent in table.agents]) * check_positive("tokens", tokens) / 1e6
     return replace(table, dollars=np.tile(per_request, (len(table.prompts), 1)))
 
 
 def problem_at_price(table: RoutingTable, X: ArrayLike, split: Split, price_weight: float) -> Problem:
-    """Features (n, d) and costs at a price weight, with the table's dollars and tasks; the dollar unit is that of the
-    training rows."""
+    """Features (n, d) and costs at a price weight (dollar unit: that of the training rows), with dollars and tasks."""
     unit = None if table.dollars is None else default_dollar_unit(table.dollars[split.train])
     costs = costs_from_scores(table.scores, table.dollars, price_weight=price_weight, dollar_unit=unit)
     return Problem(np.asarray(X), costs, split, dollars=table.dollars, task=table.task)
@@ -81,8 +74,8 @@ def frontier(
 ) -> pd.DataFrame:
     """One trained router at many price weights, by offsets alone: columns price_weight, accuracy, dollars.  [ours]
 
-    For each weight the offsets that minimise the validation costs at that weight are found anew; nothing is
-    retrained. Accuracy and dollars (per 1,000 requests) are those of the test rows.
+    The offsets minimise the validation costs at each weight; nothing is retrained. Accuracy and dollars (per 1,000
+    requests) are those of the test rows.
     """
     held, scores = (router.decision_function(X[rows]) for rows in (split.validation, split.test))
     points = []
@@ -95,18 +88,15 @@ def frontier(
 
 def gap_to_oracle(loss: ArrayLike, single: ArrayLike, oracle: ArrayLike) -> NDArray[np.float64]:
     """Share of the way from the best single agent (0) to the oracle (1) that a deferral loss covers; < 0 is worse."""
-    single, oracle = np.asarray(single, dtype=np.float64), np.asarray(oracle, dtype=np.float64)
+    loss, single, oracle = (np.asarray(values, dtype=np.float64) for values in (loss, single, oracle))
     if (single <= oracle).any():
         raise ValueError("the best single agent is as good as the oracle: there is no gap to close")
-    return (single - np.asarray(loss, dtype=np.float64)) / (single - oracle)
+    return (single - loss) / (single - oracle)
 
 
 def resplit(table: RoutingTable, *, validation: float, random_state: int) -> Split:
-    """The table's own test rows, and a fresh random draw of `validation` (a fraction) of all other rows.
-
-    Raises:
-        ValueError: the table marks no rows as "test".
-    """
+    """The table's own test rows (ValueError if it marks none), and a fresh random draw of `validation` (a fraction) of
+    all other rows."""
     marked = np.zeros(len(table.prompts), dtype=bool) if table.split is None else table.split == "test"
     if not marked.any() or marked.all():
         raise ValueError(f"{table.name} has no split into 'test' and other rows")
@@ -116,15 +106,12 @@ def resplit(table: RoutingTable, *, validation: float, random_state: int) -> Spl
 
 
 def folds(table: RoutingTable, n_folds: int, *, validation: float, random_state: int = 0) -> list[Split]:
-    """`n_folds` splits whose test parts are disjoint and cover the table, spread evenly over the tasks.
-
-    Every row is tested once, so differences between folds carry the variation of the test rows too.
-    """
-    tasks = np.zeros(len(table.prompts)) if table.task is None else table.task
-    rng = np.random.default_rng(random_state)
-    shuffled = rng.permutation(len(tasks))
-    by_task = shuffled[np.argsort(tasks[shuffled], kind="stable")]
-    splits = []
+    """`n_folds` splits whose test parts are disjoint and cover the table, spread evenly over the tasks: differences
+    between folds carry the variation of the test rows too."""
+    rng, splits = np.random.default_rng(random_state), []
+    by_task = rng.permutation(len(table.prompts))
+    if table.task is not None:
+        by_task = by_task[np.argsort(table.task[by_task], kind="stable")]
     for fold in range(n_folds):
         others = np.delete(by_task, np.s_[fold::n_folds])
         held = rng.random(len(others)) < validation
@@ -133,30 +120,18 @@ def folds(table: RoutingTable, n_folds: int, *, validation: float, random_state:
 
 
 def study(
-    table: RoutingTable,
-    splits: Sequence[Split],
-    features: Callable[[Split], NDArray],
-    price_weights: Iterable[float],
-    methods: Sequence[str],
-    folder: str | Path,
-    *,
-    every: int = 1,
-    ridge: float | None = None,
-    say: Callable[[str], None] | None = print,
-    **constants: Any,
-) -> pd.DataFrame:
-    """All methods on all splits (their numbers are the seeds) and price weights.
+    table: RoutingTable, splits: Sequence[Split], features: Callable[[Split], NDArray], price_weights: Iterable[float],
+    methods: Sequence[str], folder: str | Path, *, every: int = 1, ridge: float | None = None,
+    say: Callable[[str], None] | None = print, **constants: Any,
+) -> pd.DataFrame:  # fmt: skip
+    """All methods on all splits (their numbers are the seeds) and price weights: a tidy frame as of `compare.compare`,
+    with the price weight as `setting`.
 
     What is finished is kept in `folder`, one part per problem and family of methods (a trained one and those that move
     it; all controls): a study that was stopped goes on from there, and a method that is added costs only its own parts.
 
-    Args:
-        features: split → X (n, d), fitted on its training rows only.
-        methods: keys of the table of methods: trained, moved, or controls.
-        every, ridge: as in `compare.tune`.
-        constants: entries of other tidy columns.
-
-    Returns a tidy frame as `compare.compare` does, with the price weight as `setting`.
+    features: split → X (n, d), fitted on its training rows only. methods: keys of trained ones, moved ones, controls.
+    every, ridge: as in `compare.fit_method`. constants: entries of other tidy columns.
     """
     families: dict[str, list[str]] = {}
     for key in methods:
@@ -168,26 +143,20 @@ def study(
         for weight in price_weights:
             problem = problem_at_price(table, X, split, weight)
             for family, keys in families.items():
+                how = {"keys": keys, "entries": fingerprint(keys), "every": every, "ridge": ridge}
                 name = f"{table.name} w={weight:g} split {seed} {family}"
-                how = {"entries": fingerprint(keys), "every": every, "ridge": ridge}
-                part = keep(folder, _part, say=say, name=name, problem=problem, keys=keys, **how)
+                part = keep(folder, _part, say=say, name=name, problem=problem, **how)
                 parts.append(part.assign(data=table.name, seed=seed, setting=f"{weight:g}", **constants))
     return joined(parts)
 
 
-def _part(name: str, problem: Problem, keys: list[str], entries: list, every: int, ridge: float | None):
-    """One part of a study, tidy. `name` is for the kept file, `entries` of the table of methods for its key."""
-    trained = [key for key in keys if find(key).route is None]
-    tuned = tune(trained, problem, every=every, ridge=ridge, solver=SOLVER)
-    return tidy(records(problem.costs[problem.split.test], routed(keys, problem, tuned), tuned))
+def _part(name: str, problem: Problem, keys: list[str], entries: list, **fit: Any) -> pd.DataFrame:
+    """One part of a study. `name` is for the kept file, `entries` of the table of methods for its key."""
+    return tidy(tune_and_measure(keys, problem, **fit, solver=SOLVER)[1])
 
 
-class CallPerformance(NamedTuple):
-    """`apgr`: average performance gap recovered, in gaps; `cpt50`, `cpt80`: call-performance thresholds, fractions."""
-
-    apgr: float
-    cpt50: float
-    cpt80: float
+#: Average performance gap recovered, in gaps; call-performance thresholds, fractions.
+CallPerformance = namedtuple("CallPerformance", "apgr cpt50 cpt80")
 
 
 def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> CallPerformance:
@@ -195,14 +164,9 @@ def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> C
 
     The performance gap recovered at a rate r of calls to the strong model is PGR(r) = (quality(r) − weak) /
     (strong − weak). APGR is its mean over r in [0, 1] (random routing: 0.5); CPT(x) is the smallest rate at which
-    PGR reaches x (random routing: x).
+    PGR reaches x (random routing: x). Raises ValueError if the strong model is not better on average.
 
-    Args:
-        scores: (n,) higher goes to the strong model sooner.
-        weak, strong: (n,) quality of the two models' answers in [0, 1].
-
-    Raises:
-        ValueError: the strong model is not better on average.
+    scores: (n,) higher goes to the strong model sooner. weak, strong: (n,) quality of the two answers in [0, 1].
     """
     weak, strong = np.asarray(weak, dtype=np.float64), np.asarray(strong, dtype=np.float64)
     curve = deferral_curve(scores, 1.0 - weak, 1.0 - strong)
@@ -210,33 +174,25 @@ def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> C
     if gap <= 0:
         raise ValueError(f"the strong model must be better on average; its lead is {gap:.4g}")
     recovered = (curve.cost[0] - curve.cost) / gap
-    apgr = float((curve.cost[0] - curve.area) / gap)
-    return CallPerformance(apgr, *(_first_rate(curve.rate, recovered, x) for x in (0.5, 0.8)))
 
+    def first_rate(target: float) -> float:  # where the piecewise linear curve first reaches it
+        j = int(np.argmax(recovered >= target - 1e-12))  # 0.8 of a gap is seldom a round number in binary
+        share = (target - recovered[j - 1]) / (recovered[j] - recovered[j - 1])
+        return float(curve.rate[j - 1] + share * (curve.rate[j] - curve.rate[j - 1]))
 
-def _first_rate(rate: NDArray, recovered: NDArray, target: float) -> float:
-    """Where the piecewise linear curve first reaches `target`."""
-    j = int(np.argmax(recovered >= target - 1e-12))  # 0.8 of a gap is seldom a round number in binary
-    if j == 0:
-        return float(rate[0])
-    low, high = recovered[j - 1], recovered[j]
-    return float(rate[j - 1] + (target - low) / (high - low) * (rate[j] - rate[j - 1]))
+    return CallPerformance(float((curve.cost[0] - curve.area) / gap), first_rate(0.5), first_rate(0.8))
 
 
 def strongest_calls(
-    methods: Sequence[str],
-    problem: Problem,
-    tests: Mapping[str, tuple[NDArray, NDArray, NDArray]],
+    methods: Sequence[str], problem: Problem, tests: Mapping[str, tuple[NDArray, NDArray, NDArray]],
     entries: Sequence[Any] = (),
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """RouteLLM's measures of trained methods on two models, model 0 weak and model 1 strong, as a tidy frame.
 
     Settings are chosen by APGR on the validation rows: no operating point, hence no offsets, plays a part.
 
-    Args:
-        problem: costs (n, 2) are errors.
-        tests: name → (X, weak, strong): features and the two models' qualities of the rows to be measured.
-        entries: `methods.fingerprint` of the methods, where the result is kept: for the key only.
+    problem: costs (n, 2) are errors. tests: name → (X, weak, strong): features and the two models' qualities of the
+    rows to be measured. entries: `methods.fingerprint` of the methods, for the key where the result is kept.
     """
 
     def calls(router: Any, X: NDArray, weak: NDArray, strong: NDArray) -> CallPerformance:
@@ -248,6 +204,6 @@ def strongest_calls(
         found = choose(settings, fitted, lambda r: -calls(r, problem.X[held], *(1.0 - problem.costs[held]).T).apgr)
         rows.append({"split": "validation", "method": key, "metric": "apgr", "value": -found.loss})
         for name, test in tests.items():
-            for metric, value in calls(found.best, *test)._asdict().items():
-                rows.append({"split": "test", "method": key, "setting": name, "metric": metric, "value": value})
+            about = {"split": "test", "method": key, "setting": name}
+            rows += [about | {"metric": m, "value": v} for m, v in calls(found.best, *test)._asdict().items()]
     return tidy(rows)

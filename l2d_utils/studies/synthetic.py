@@ -1,7 +1,5 @@
-"""A synthetic world whose Bayes router is known, and many small linear routers fitted in it at once.
-
-`fit_linear` and `fit_plug_in` solve a batch of problems as `routers.DeferralRouter` and `routers.PlugInRouter` do.
-"""
+"""A synthetic world whose Bayes router is known, and many linear routers at once in it, each fitted as by
+`routers.DeferralRouter` (`fit_linear`) or `routers.PlugInRouter` (`fit_plug_in`)."""
 
 from __future__ import annotations
 
@@ -27,10 +25,8 @@ class SpecialistMixture:
     Agent k is right with probability `accuracy` on its home and `overlap`·`accuracy` elsewhere; costs are 0–1.
 
     Hence E[c_k|x] = 1 − accuracy·(overlap + (1 − overlap)·P(home k|x)): the Bayes router picks the likeliest home,
-    whatever the overlap below 1, and its borders are hyperplanes, so a linear router can be exactly right.
-
-    Raises:
-        ValueError: shares that are no distribution, overlap outside [0, 1), accuracy outside (0, 1], n_features < K.
+    whatever the overlap below 1, and its borders are hyperplanes, so a linear router can be exactly right. ValueError:
+    shares that are no distribution, overlap outside [0, 1), accuracy outside (0, 1], n_features < K.
     """
 
     shares: tuple[float, ...]
@@ -51,18 +47,17 @@ class SpecialistMixture:
     def sample(self, n: int, random_state: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Features (n, n_features) and observed 0–1 costs (n, K)."""
         rng = np.random.default_rng(random_state)
-        home = rng.choice(len(self.shares), size=n, p=self.shares)
-        at_home = home[:, None] == np.arange(len(self.shares))
+        agents = np.arange(len(self.shares))
+        at_home = rng.choice(len(agents), size=n, p=self.shares)[:, None] == agents
         X = rng.normal(size=(n, self.n_features))
-        X[:, : len(self.shares)] += self.separation * at_home
+        X[:, agents] += self.separation * at_home
         right = self.accuracy * np.where(at_home, 1.0, self.overlap)
         return X, (rng.random(at_home.shape) >= right).astype(np.float64)
 
     def expected_costs(self, X: ArrayLike) -> NDArray[np.float64]:
         """E[c_k|x], (n, K), exact."""
         X = check_matrix("X", X, columns=self.n_features)
-        logit = np.log(self.shares) + self.separation * X[:, : len(self.shares)]
-        home = softmax(logit, axis=1)
+        home = softmax(np.log(self.shares) + self.separation * X[:, : len(self.shares)], axis=1)
         return 1.0 - self.accuracy * (self.overlap + (1.0 - self.overlap) * home)
 
 
@@ -81,21 +76,15 @@ def _in_raw_features(theta: Tensor, mean: Tensor, scale: Tensor) -> NDArray[np.f
 def fit_linear(
     X: ArrayLike, weights: ArrayLike, margins: ArrayLike, l2: ArrayLike, importance: ArrayLike = 1.0
 ) -> NDArray[np.float64]:
-    """Linear routers for D data sets × S settings at once, by damped Newton steps.
+    """Linear routers for D data sets × S settings at once, by damped Newton steps: coefficients (D, S, d+1, K); scores
+    are X @ coefficients[:-1] + coefficients[-1].
 
     Each minimises mean_i Σ_k u_k·w_ik·[logsumexp(s_i/ρ_k) − s_ik/ρ_k] / (mean row weight) + ridge: the loss of
-    `losses.mild` with the standardisation and the penalty of `routers.DeferralRouter`.
+    `losses.mild` with the standardisation and the penalty of `routers.DeferralRouter`. Raises RuntimeError if a problem
+    is not at its minimum after `MAX_STEPS` steps.
 
-    Args:
-        X: (D, n, d) features, none constant. weights: w, (D, n, K) ≥ 0. margins: ρ > 0, broadcast to (D, S, K).
-        l2: (S,) > 0, ridge strengths on the standardised features; biases are free.
-        importance: u > 0, a factor on agent k's weights, broadcast to (D, S, K).
-
-    Returns:
-        (D, S, d+1, K): scores are X @ coefficients[:-1] + coefficients[-1].
-
-    Raises:
-        RuntimeError: a problem is not at its minimum after `MAX_STEPS` steps.
+    X: (D, n, d) features, none constant. weights: w, (D, n, K) ≥ 0. margins: ρ > 0, and importance: u > 0, broadcast to
+    (D, S, K). l2: (S,) > 0, ridge strengths on the standardised features; biases are free.
     """
     X, w, rho, l2, u = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (X, weights, margins, l2, importance))
     design, mean, scale = _standardised(X)
@@ -143,13 +132,10 @@ def fit_linear(
 
 
 def fit_plug_in(X: ArrayLike, costs: ArrayLike, l2: ArrayLike) -> NDArray[np.float64]:
-    """Ridge regressions of the costs for D data sets × S settings, as coefficients of the scores −E[c_k|x].
+    """Ridge regressions of the costs for D data sets × S settings: coefficients (D, S, d+1, K) of the scores −E[c_k|x],
+    to be used as those of `fit_linear`.
 
-    Args:
-        X: (D, n, d) features, none constant. costs: (D, n, K). l2: (S,) > 0, as in `routers.PlugInRouter`.
-
-    Returns:
-        (D, S, d+1, K), to be used as those of `fit_linear`.
+    X: (D, n, d) features, none constant. costs: (D, n, K). l2: (S,) > 0, as in `routers.PlugInRouter`.
     """
     X, costs, l2 = (torch.as_tensor(np.asarray(a, dtype=np.float64)) for a in (X, costs, l2))
     design, mean, scale = _standardised(X)

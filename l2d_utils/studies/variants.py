@@ -1,16 +1,16 @@
 """Variants of a data set under which a model and its expert differ: clean, long tail, label noise, specialist.
 
 A variant alters the *training* rows of the two agents only, after validation and test rows were set aside. It is kept
-as row numbers and training labels, so that what an agent saw is on record. [paper: data recipe; adapted to data sets
-with few classes by the shares in `variant`]
+as row numbers and training labels, so that what an agent saw is on record. [paper: data recipe; see `variant`]
 """
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,31 +36,18 @@ HOMES: dict[str, tuple[int, ...]] = {
 NAMES = ("specialist", "label_noise", "long_tail", "clean")
 #: Of their rows, what thinned classes keep.
 TAIL_SHARE = 0.1
+#: Of the variants, and in `image_study` of the rows and the agents; the seeds of a study divide the pool.
+RANDOM_STATE = 42
 
-
-class TrainingSet(NamedTuple):
-    """What one agent is trained on: rows int64 (m,), sorted, into the data set; labels int64 (m,) as trained on."""
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-
-
-class Variant(NamedTuple):
-    """Training sets of the base model and of the expert, and in words what was done."""
-
-    name: str
-    base: TrainingSet
-    expert: TrainingSet
-    description: str
+#: What one agent is trained on: rows int64 (m,), sorted, into the data set; labels int64 (m,) as trained on.
+TrainingSet = namedtuple("TrainingSet", "rows labels")
+#: Training sets of the base model and of the expert, and in words what was done.
+Variant = namedtuple("Variant", "name base expert description")
 
 
 def clean(labels: ArrayLike, rows: ArrayLike, n_classes: int) -> TrainingSet:
-    """All rows as they are: `variant` says what is what.
-
-    Raises:
-        ValueError: labels or rows that are no whole numbers, a row outside the labels or given twice, a label outside
-            0..n_classes − 1, a class without a row (named).
-    """
+    """All rows as they are: `variant` says what is what. ValueError: labels or rows that are no whole numbers, a row
+    outside the labels or given twice, a label outside 0..n_classes − 1, a class without a row (named)."""
     labels, rows = np.asarray(labels), np.asarray(rows)
     if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integers (n,); found {labels.dtype} {labels.shape}")
@@ -71,47 +58,40 @@ def clean(labels: ArrayLike, rows: ArrayLike, n_classes: int) -> TrainingSet:
     if len(np.unique(rows)) < len(rows):
         raise ValueError("rows must not repeat")
     rows = np.sort(rows).astype(np.int64)
-    found = TrainingSet(rows, labels[rows].astype(np.int64))
-    if len(bad := np.setdiff1d(found.labels, np.arange(n_classes))):
+    trained = labels[rows].astype(np.int64)
+    if len(bad := np.setdiff1d(trained, np.arange(n_classes))):
         raise ValueError(f"labels must be classes in 0..{n_classes - 1}; found {bad[0]}")
-    if len(missing := np.setdiff1d(np.arange(n_classes), found.labels)):
-        raise ValueError(f"class {missing[0]} has no row among the {len(rows)} rows")
-    return found
+    return _complete(rows, trained, n_classes, f"has no row among the {len(rows)} rows")
+
+
+def _complete(rows: NDArray, labels: NDArray, n_classes: int, trouble: str) -> TrainingSet:
+    """The training set, if every class is in it."""
+    if len(missing := np.setdiff1d(np.arange(n_classes), labels)):
+        raise ValueError(f"class {missing[0]} {trouble}; use more rows")
+    return TrainingSet(rows, labels)
 
 
 def _thinned(given: TrainingSet, whole: Collection[int], n_classes: int, random_state: int) -> TrainingSet:
     """Classes in `whole` keep all their rows, every other class `TAIL_SHARE` (rounded) of its own."""
-    rng, kept = np.random.default_rng(random_state), []
-    for c in range(n_classes):
-        members = rng.permutation(given.rows[given.labels == c])
-        size = len(members) if c in whole else round(TAIL_SHARE * len(members))
-        if size == 0:
-            raise ValueError(
-                f"class {c} would be left with no rows: {TAIL_SHARE} of its {len(members)} is less than one"
-            )
-        kept.append(members[:size])
+    rng = np.random.default_rng(random_state)
+    members = [rng.permutation(given.rows[given.labels == c]) for c in range(n_classes)]
+    kept = [m[: len(m) if c in whole else round(TAIL_SHARE * len(m))] for c, m in enumerate(members)]
     mask = np.isin(given.rows, np.concatenate(kept))
-    return TrainingSet(given.rows[mask], given.labels[mask])
+    trouble = f"would be left with no rows: {TAIL_SHARE} of what it has is less than one"
+    return _complete(given.rows[mask], given.labels[mask], n_classes, trouble)
 
 
 def _noisy(given: TrainingSet, classes: Collection[int], n_classes: int, random_state: int) -> TrainingSet:
     """Rows of these classes get labels drawn uniformly from all classes; the others keep theirs."""
     drawn = np.random.default_rng(random_state).integers(0, n_classes, len(given.rows))
     trained = np.where(np.isin(given.labels, classes), drawn, given.labels)
-    if len(missing := np.setdiff1d(np.arange(n_classes), trained)):
-        raise ValueError(f"class {missing[0]} would be left with no rows after label noise; use more rows")
-    return TrainingSet(given.rows, trained)
+    return _complete(given.rows, trained, n_classes, "would be left with no rows after label noise")
 
 
 def variant(
-    name: str,
-    labels: ArrayLike,
-    rows: ArrayLike,
-    n_classes: int,
-    *,
-    home: Collection[int] | None = None,
-    random_state: int = 42,
-) -> Variant:
+    name: str, labels: ArrayLike, rows: ArrayLike, n_classes: int, *, home: Collection[int] | None = None,
+    random_state: int = RANDOM_STATE,
+) -> Variant:  # fmt: skip
     """A named variant of the study.  [paper: recipe for 100 classes; shares kept for any number of classes, ours]
 
     "clean": both agents train on all rows. "long_tail": both on data whose second half of the classes keeps
@@ -119,47 +99,35 @@ def variant(
     labels. "specialist": the base model on all rows, the expert on the classes in `home` whole and `TAIL_SHARE` of
     every other class.
 
-    Args:
-        labels: int (n,) of the whole data set. rows: (m,) row numbers that may be trained on.
-        n_classes: every class must have at least one of the rows, before and after.
-        home: the specialist's classes, for example `HOMES["cifar10"]`; only "specialist" needs it.
-
-    Raises:
-        ValueError: unknown name, `home` missing, a class left with no rows; as `clean`.
+    labels: int (n,) of the whole data set. rows: (m,) row numbers that may be trained on. home: the specialist's
+    classes, for example `HOMES["cifar10"]`. ValueError: unknown name, `home` missing, a class left with no rows; as
+    `clean`.
     """
     given, how = clean(labels, rows, n_classes), (n_classes, random_state)
-    if name == "clean":
-        return Variant(name, given, given, "both agents trained on the same rows, as they are")
+    both, words = given, "both agents trained on the same rows, as they are"
     if name == "long_tail":
         head = range((n_classes + 1) // 2)
         both = _thinned(given, head, *how)
         words = f"classes {len(head)}..{n_classes - 1} keep {TAIL_SHARE:.0%} of their training rows"
-        return Variant(name, both, both, words)
-    if name == "label_noise":
+    elif name == "label_noise":
         hit = range(-(-3 * n_classes // 10))
-        both = _noisy(given, hit, *how)
-        return Variant(name, both, both, f"training labels of classes 0..{len(hit) - 1} are uniform draws")
-    if name == "specialist":
+        both, words = _noisy(given, hit, *how), f"training labels of classes 0..{len(hit) - 1} are uniform draws"
+    elif name == "specialist":
         if home is None or set(home) - set(range(n_classes)):
             raise ValueError(f"home must name the specialist's classes, in 0..{n_classes - 1}; found {home}")
         words = f"the expert sees classes {sorted(home)} whole and {TAIL_SHARE:.0%} of every other class"
         return Variant(name, given, _thinned(given, home, *how), words)
-    raise ValueError(f"name must be one of {NAMES}; found {name!r}")
+    elif name != "clean":
+        raise ValueError(f"name must be one of {NAMES}; found {name!r}")
+    return Variant(name, both, both, words)
 
 
 def record(found: Iterable[Variant]) -> pd.DataFrame:
     """What every agent was trained on: `row`, and per variant and agent ("clean/base", …) the label that the row was
-    trained on with, −1 where that agent did not see it.
-    """
-    columns = {}
-    for made in found:
-        for agent in ("base", "expert"):
-            part = getattr(made, agent)
-            columns[f"{made.name}/{agent}"] = pd.Series(part.labels, index=part.rows)
+    trained on with, −1 where that agent did not see it."""
+    sets = {f"{made.name}/{agent}": getattr(made, agent) for made in found for agent in ("base", "expert")}
+    columns = {name: pd.Series(part.labels, index=part.rows) for name, part in sets.items()}
     return pd.DataFrame(columns).fillna(-1).astype(int).rename_axis("row").sort_index().reset_index()
-
-
-# ---------------------------------------------------------------- agents
 
 
 @dataclass(frozen=True)
@@ -179,9 +147,7 @@ def agent_outputs(
     data: ImageData, given: TrainingSet, out: NDArray, agent: Agent, random_state: int, cache: str | Path | None = None
 ) -> dict[str, NDArray]:
     """Train one agent on what it is given; its logits and features on the rows `out` (`training.classifier_outputs`).
-
-    cache: folder in which finished outputs are kept; a training that was stopped goes on from its last epoch there.
-    """
+    cache: folder in which finished outputs are kept; a training that was stopped goes on from its last epoch there."""
     arguments = {"images": data.images[given.rows], "labels": given.labels, "out_images": data.images[out]}
     arguments |= {"n_classes": len(data.classes), "random_state": random_state, **vars(agent)}
     if cache is None:
@@ -189,26 +155,15 @@ def agent_outputs(
     return keep(cache, classifier_outputs, resume="checkpoint", **arguments)
 
 
-# ---------------------------------------------------------------- the long study
-
-#: Of the rows, the agents' first weights and batches, and the variants; the seeds of a study divide the pool.
-RANDOM_STATE = 42
-
-
-class Rows(NamedTuple):
-    """Disjoint sorted row numbers: those the agents are trained on (before a variant), those of the scores, the data's
-    own test part, and further training images that nothing above has seen."""
-
-    agents: NDArray[np.int64]
-    pool: NDArray[np.int64]
-    test: NDArray[np.int64]
-    rest: NDArray[np.int64]
+#: Disjoint sorted row numbers, int64: of the agents' training (before a variant), of the scores, of the data's own test
+#: part, and further training images that nothing above has seen.
+Rows = namedtuple("Rows", "agents pool test rest")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A long study: rows that the agents are trained on, rows set aside for the scores (`pool`), and how many of those
-    train them (the others choose); the agents; what the scores are tuned over; the specialist's classes."""
+    """A long study: numbers of rows for the agents, for the scores (`pool`), and of those to train them (the others
+    choose); the agents; what the scores are tuned over; the specialist's classes."""
 
     agent_rows: int
     pool: int
@@ -228,8 +183,7 @@ def divide(data: ImageData, plan: Plan) -> Rows:
 
 def planned(data: ImageData, plan: Plan, name: str) -> Variant:
     """The variant of that name on the rows that the plan gives to the agents."""
-    rows = divide(data, plan).agents
-    return variant(name, data.labels, rows, len(data.classes), home=plan.home, random_state=RANDOM_STATE)
+    return variant(name, data.labels, divide(data, plan).agents, len(data.classes), home=plan.home)
 
 
 def base_outputs(data: ImageData, plan: Plan, name: str, folder: str | Path) -> dict[str, NDArray]:
@@ -241,49 +195,34 @@ def base_outputs(data: ImageData, plan: Plan, name: str, folder: str | Path) -> 
 def image_study(
     data: ImageData, plan: Plan, names: Sequence[str], seeds: Sequence[int], folder: str | Path, **how: Any
 ) -> pd.DataFrame:
-    """The whole study on data with a test part: for each variant two agents, trained once, then `score_study`.
+    """The study on data with a test part: per variant (the `setting`) two agents, trained once, then `score_study`, of
+    which `how` holds records and say. Finished parts are kept in `folder`: a study that was stopped goes on from there.
 
     The test rows are the same for all seeds, so intervals over seeds speak of the scores' training rows and choices.
-
-    Args:
-        folder: finished parts are kept here; a study that was stopped goes on from there.
-        how: records and say of `score_study`.
-
-    Returns:
-        Tidy frame with one value of `setting` per variant.
     """
     rows, found = divide(data, plan), []
     seen = np.concatenate([rows.pool, rows.test])
-    pool, test = np.split(np.arange(len(seen)), [plan.pool])
     for name in names:
         model = {what: part[: len(seen)] for what, part in base_outputs(data, plan, name, folder).items()}
-        given = planned(data, plan, name).expert
-        expert = agent_outputs(data, given, seen, plan.expert, RANDOM_STATE, folder)
+        expert = agent_outputs(data, planned(data, plan, name).expert, seen, plan.expert, RANDOM_STATE, folder)
         both = sample(model, expert, data.labels[seen])
-        frame = score_study(f"{data.name} {name}", both.at(pool), both.at(test), plan, seeds, folder, **how)
+        pool, test = (both.at(part) for part in np.split(np.arange(len(seen)), [plan.pool]))
+        frame = score_study(f"{data.name} {name}", pool, test, plan, seeds, folder, **how)
         found.append(frame.assign(data=data.name, setting=name.replace("_", " ")))
     return joined(found)
 
 
 def score_study(
-    name: str,
-    rows: Sample,
-    test: Sample,
-    plan: Plan,
-    seeds: Sequence[int],
-    folder: str | Path,
-    *,
-    records: Callable[..., list[dict[str, Any]]] = posthoc.study,
-    say: Callable[[str], None] | None = print,
-) -> pd.DataFrame:
+    name: str, rows: Sample, test: Sample, plan: Plan, seeds: Sequence[int], folder: str | Path, *,
+    records: Callable[..., list[dict[str, Any]]] = posthoc.study, say: Callable[[str], None] | None = print,
+) -> pd.DataFrame:  # fmt: skip
     """`posthoc.study` (or `each_setting`) with a fresh division of `rows` per seed: `plan.score_rows` of them train the
     scores, the others choose. Finished seeds are kept in `folder`; `name` is part of the files' names."""
     how = {"rows": rows, "test": test, "score_rows": plan.score_rows, "grid": plan.grid, "records": records}
-    how["entries"] = fingerprint(plan.grid.methods)
+    how["entries"] = fingerprint(plan.grid.methods)  # for the key, as `part` is for the name
     return joined(keep(folder, _scores, say=say, part=name, seed=seed, **how) for seed in seeds)
 
 
 def _scores(part: str, seed: int, rows: Sample, test: Sample, score_rows: int, grid: posthoc.Grid, records, entries):
-    """One seed. `part` names the kept file; `entries`, the methods as they are in the table, are there for its key."""
-    order = np.random.default_rng(seed).permutation(len(rows.labels))
-    return tidy(records(grid, rows.at(order[:score_rows]), rows.at(order[score_rows:]), test), seed=seed)
+    train, choose = np.split(np.random.default_rng(seed).permutation(len(rows.labels)), [score_rows])
+    return tidy(records(grid, rows.at(train), rows.at(choose), test), seed=seed)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from l2d_utils import choose as c
 from l2d_utils import methods
-from l2d_utils.margins import margins_from_counts
+from l2d_utils.costs import margins_from_counts
 from l2d_utils.metrics import deferral_loss
 from l2d_utils.routers import DeferralRouter
 

@@ -7,7 +7,7 @@ import pkgutil
 import pytest
 
 import l2d_utils
-from l2d_utils import agents, costs, data, ideals, losses, margins, metrics, routers, rules, text
+from l2d_utils import agents, costs, data, ideals, losses, metrics, routers, rules, text
 
 MODULES = sorted(
     info.name
@@ -16,7 +16,7 @@ MODULES = sorted(
 )
 CORE = [
     costs.costs_from_predictions, costs.costs_from_scores, costs.reward_weights, costs.weight_totals,
-    losses.pair_loss, losses.two_stage, losses.mild_power, losses.soft_margins, margins.capacity_margins,
+    losses.pair_loss, losses.two_stage, losses.mild_power, losses.soft_margins, costs.capacity_margins,
     ideals.kl_log_density, ideals.joint_log_ratio, ideals.marginal_log_ratio,
     routers.DeferralRouter, routers.DensityRatioScorer, routers.PlugInRouter,
     rules.chow, rules.threshold_for_rate, rules.route, rules.offsets_for_costs, rules.offsets_for_shares,

@@ -155,6 +155,9 @@ def test_one_row_per_prompt_and_model_is_turned(tmp_path):
 
 
 def test_plain_headers_get_the_names_that_are_needed():
-    frame = table(dollars=False).rename(columns=lambda c: c.replace("score/", ""))
-    with pytest.raises(DataError, match=r"\['a0', 'a1', 'a2'\] hold only numbers.*rename them to \['score/a0'"):
+    frame = table().rename(columns=lambda c: c.replace("score/", "org/").replace("cost/a", "cost of a"))
+    with pytest.raises(DataError) as caught:
         intake.read(frame)
+    said = str(caught.value)
+    assert "['org/a0', 'org/a1', 'org/a2'] hold only numbers from 0 to 1: rename them to ['score/org/a0'" in said
+    assert "score/cost" not in said and "\n" not in said

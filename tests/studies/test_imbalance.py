@@ -77,7 +77,7 @@ PIXELS = {
 def made(monkeypatch):
     """What is trained or tuned anew, in order: "classifier" (100 images), "router" (60 images), "features"."""
     seen = []
-    train, tune = training.train, imbalance.tune
+    train, tune = training.train, imbalance.tune_and_measure
 
     def noted_train(module, images, *args, **kwargs):
         seen.append({100: "classifier", 60: "router"}[len(images)])
@@ -88,7 +88,7 @@ def made(monkeypatch):
         return tune(*args, **kwargs)
 
     monkeypatch.setattr(training, "train", noted_train)
-    monkeypatch.setattr(imbalance, "tune", noted_tune)
+    monkeypatch.setattr(imbalance, "tune_and_measure", noted_tune)
     return seen
 
 

@@ -9,15 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.validate import (
-    check_costs,
-    check_matrix,
-    check_per_agent,
-    check_positive,
-    check_same_rows,
-    check_weights,
-    refuse,
-)  # fmt: skip
+from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows, refuse
 
 
 def costs_from_predictions(
@@ -141,7 +133,7 @@ def margins_from_counts(counts: ArrayLike, scale: float = 1.0, gamma: float = 1 
 
 def capacity(margins: ArrayLike, weights: ArrayLike, norms: ArrayLike = 1.0) -> float:
     """C(ρ) = Σ_k (R_k/ρ_k)²·Σ_i w_ik², the complexity that the margins control.  [reconstructed, after IMMAX]"""
-    weights = check_weights(weights)
+    weights = check_costs(weights, "weights")
     rho = check_per_agent("margins", margins, weights.shape[1], positive=True)
     radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
     return float(((radius / rho) ** 2 * (weights**2).sum(axis=0)).sum())
@@ -154,7 +146,7 @@ def capacity_margins(weights: ArrayLike, norms: ArrayLike = 1.0, *, total: float
         >>> capacity_margins([[1.0, 0.0]] * 8 + [[0.0, 1.0]], total=3.0)  # 8 inputs for one agent, 1 for the other
         array([2., 1.])
     """
-    weights = check_weights(weights)
+    weights = check_costs(weights, "weights")
     radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
     squares = (weights**2).sum(axis=0)
     if not squares.all():
@@ -168,7 +160,7 @@ def ramp_loss(scores: ArrayLike, weights: ArrayLike, margins: ArrayLike) -> NDAr
 
     The cost-sensitive margin loss that the MILD surrogate bounds; not convex, so it is evaluated, never trained.
     """
-    weights = check_weights(weights)
+    weights = check_costs(weights, "weights")
     rho = check_per_agent("margins", margins, weights.shape[1], positive=True)
     return (weights * np.clip(1.0 - agent_margins(scores) / rho, 0.0, 1.0)).sum(axis=1)
 

@@ -9,15 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.validate import (
-    check_costs,
-    check_matrix,
-    check_per_agent,
-    check_positive,
-    check_same_rows,
-    check_weights,
-    refuse,
-)  # fmt: skip
+from l2d_utils.validate import check_costs, check_matrix, check_per_agent, check_positive, check_same_rows, refuse
 
 
 def costs_from_predictions(
@@ -25,12 +17,8 @@ def costs_from_predictions(
 ) -> NDArray[np.float64]:
     """c_k(x, y) = error_cost_k · 1[g_k(x) ≠ y] + price_k.  [prior: Mao, Mohri, Zhong 2023]
 
-    Args:
-        predictions, labels: class index that each agent answers, (n, K), and the true one, (n,).
-        error_cost, price: of a wrong answer and of asking: one number or one per agent, ≥ 0, in errors.
-
-    Returns:
-        (n, K) float64 costs.
+    Shapes: class indices that the agents answer, (n, K), and the true ones, (n,) → float64 costs (n, K). What a wrong
+    answer and what asking costs is one number or one per agent, ≥ 0, in errors.
 
     Raises:
         ValueError: shapes do not match, or a resulting cost is negative or not finite.
@@ -53,7 +41,7 @@ def costs_from_predictions(
 def costs_from_scores(
     scores: ArrayLike, dollars: ArrayLike | None = None, *, price_weight: float = 0.0, dollar_unit: float | None = None
 ) -> NDArray[np.float64]:
-    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit.  [ours]
+    """c_k = (1 − score_k) + price_weight · dollars_k / dollar_unit, float64 (n, K).  [ours]
 
     Args:
         scores: (n, K) quality of each agent's answer in [0, 1].
@@ -61,9 +49,6 @@ def costs_from_scores(
         price_weight: errors that one `dollar_unit` is worth, ≥ 0.
         dollar_unit: dollars; by default the mean price of the dearest agent in this table. Pass the training
             table's value (`default_dollar_unit`) when you price held-out rows.
-
-    Returns:
-        (n, K) float64 costs.
 
     Raises:
         ValueError: a score outside [0, 1] (row and agent named), dollars missing or negative, shapes that differ.
@@ -148,7 +133,7 @@ def margins_from_counts(counts: ArrayLike, scale: float = 1.0, gamma: float = 1 
 
 def capacity(margins: ArrayLike, weights: ArrayLike, norms: ArrayLike = 1.0) -> float:
     """C(ρ) = Σ_k (R_k/ρ_k)²·Σ_i w_ik², the complexity that the margins control.  [reconstructed, after IMMAX]"""
-    weights = check_weights(weights)
+    weights = check_costs(weights, "weights")
     rho = check_per_agent("margins", margins, weights.shape[1], positive=True)
     radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
     return float(((radius / rho) ** 2 * (weights**2).sum(axis=0)).sum())
@@ -161,7 +146,7 @@ def capacity_margins(weights: ArrayLike, norms: ArrayLike = 1.0, *, total: float
         >>> capacity_margins([[1.0, 0.0]] * 8 + [[0.0, 1.0]], total=3.0)  # 8 inputs for one agent, 1 for the other
         array([2., 1.])
     """
-    weights = check_weights(weights)
+    weights = check_costs(weights, "weights")
     radius = check_per_agent("norms", norms, weights.shape[1], positive=True)
     squares = (weights**2).sum(axis=0)
     if not squares.all():
@@ -175,7 +160,7 @@ def ramp_loss(scores: ArrayLike, weights: ArrayLike, margins: ArrayLike) -> NDAr
 
     The cost-sensitive margin loss that the MILD surrogate bounds; not convex, so it is evaluated, never trained.
     """
-    weights = check_weights(weights)
+    weights = check_costs(weights, "weights")
     rho = check_per_agent("margins", margins, weights.shape[1], positive=True)
     return (weights * np.clip(1.0 - agent_margins(scores) / rho, 0.0, 1.0)).sum(axis=1)
 

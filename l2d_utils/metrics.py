@@ -119,11 +119,8 @@ class DeferralCurve(NamedTuple):
 def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike) -> DeferralCurve:
     """The exact n+1 points of deferring the highest scores first; a block of ties is shared out evenly.
 
-    Point i is the expected mean cost when exactly i of n inputs are deferred.
-
-    Args:
-        scores: (n,); higher defers sooner. ±inf is allowed, NaN is not.
-        model_cost, expert_cost: (n,) costs of the two agents on the same rows.
+    Point i is the expected mean cost when exactly i of n inputs are deferred. Shapes: scores (n,), ±inf allowed and NaN
+    not, and the costs of the two agents on the same rows, (n,) each.
 
     Example:
         >>> curve = deferral_curve([0.9, 0.1], model_cost=[1.0, 0.0], expert_cost=[0.0, 0.0])

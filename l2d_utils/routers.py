@@ -374,10 +374,8 @@ class LabelRouter(_Routes):
     """Guess the label, then ask whom to ask: expected costs under a logistic regression's P(label | x).  [ours]
 
     The regression is trained on labels, not on the agents' answers, and the agents' expected costs given the label are
-    taken as known. No luck of an agent can mislead it: what remains is doubt about the label.
-
-    Args:
-        l2: ridge strength, on the scale of `DeferralRouter.l2`.
+    taken as known. No luck of an agent can mislead it: what remains is doubt about the label. The ridge strength l2 is
+    on the scale of `DeferralRouter.l2`.
     """
 
     def __init__(self, l2=1e-3):

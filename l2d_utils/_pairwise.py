@@ -8,8 +8,6 @@
 Tables here are agent-major, (K, n): sums over agents then run along whole rows, which vectorises.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

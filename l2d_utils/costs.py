@@ -4,8 +4,6 @@ A cost table `costs[n, K]` has one row per input and one column per agent; lower
 *errors*: 1 is the price of one wrong answer, so a `price` of 0.1 says "ten questions cost as much as one error".
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

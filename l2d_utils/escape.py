@@ -1,7 +1,5 @@
 """Foreign text on a page, shown as text: prompts and names come from strangers."""
 
-from __future__ import annotations
-
 import html
 
 import pandas as pd

@@ -3,8 +3,6 @@
 A routing is `routes[n]`, the agent index of each input. Every number says on which rows it was taken: pass test rows.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -83,11 +81,6 @@ def measured(costs: ArrayLike, routes: ArrayLike) -> tuple[float, NDArray[np.flo
     with np.errstate(invalid="ignore", divide="ignore"):
         regret = (weight * (taken - lowest)[:, None]).sum(axis=0) / weight.sum(axis=0)
     return float(taken.mean()), np.bincount(routes, minlength=n_agents) / n, regret
-
-
-def oracle_routes(costs: ArrayLike) -> NDArray[np.int64]:
-    """argmin_k c_k per example: the bound no router can pass."""
-    return check_costs(costs).argmin(axis=1)
 
 
 def random_loss(costs: ArrayLike) -> float:

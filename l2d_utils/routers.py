@@ -6,8 +6,6 @@ small network) and one solver (L-BFGS on the whole training set), so that losses
 Fitted routers go to files and back by `saving`.
 """
 
-from __future__ import annotations
-
 import copy
 import functools
 import inspect
@@ -127,7 +125,7 @@ class _Routes(BaseEstimator):
 class _WithOffsets(_Routes):
     """A router with `offsets_` (K,), which its `decision_function` adds to its scores."""
 
-    def with_offsets(self, offsets: ArrayLike) -> _WithOffsets:
+    def with_offsets(self, offsets: ArrayLike) -> "_WithOffsets":
         """A fitted copy whose scores have `offsets` (K,) added: a new operating point without retraining."""
         check_is_fitted(self, "offsets_")
         moved = copy.copy(self)
@@ -209,7 +207,7 @@ class DeferralRouter(_ScorerEstimator, _WithOffsets):
         self.loss = loss
         self.loss_params = loss_params
 
-    def fit(self, X: ArrayLike, costs: ArrayLike) -> DeferralRouter:
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> "DeferralRouter":
         """Train on features (n, d) and costs (n, K). float32 features train in float32, all else in float64.
 
         Raises:
@@ -293,7 +291,7 @@ class DensityRatioScorer(_ScorerEstimator):
         self.ideal = ideal
         self.alpha = alpha
 
-    def fit(self, X: ArrayLike, costs: ArrayLike) -> DensityRatioScorer:
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> "DensityRatioScorer":
         """Train on features (n, d) and costs (n, 2): column 0 the model h, column 1 the expert m."""
         X, costs = self._checked(X, costs)
         if costs.shape[1] != 2:
@@ -354,7 +352,7 @@ class PlugInRouter(_WithOffsets):
         self.l2 = l2
         self.regressor = regressor
 
-    def fit(self, X: ArrayLike, costs: ArrayLike) -> PlugInRouter:
+    def fit(self, X: ArrayLike, costs: ArrayLike) -> "PlugInRouter":
         """Fit on features (n, d) and costs (n, K)."""
         X, costs = check_with_costs("X", X, costs)
         model = self.regressor if self.regressor is not None else _ridge(self.l2, len(X))
@@ -381,7 +379,7 @@ class LabelRouter(_Routes):
     def __init__(self, l2=1e-3):
         self.l2 = l2
 
-    def fit(self, X: ArrayLike, costs: ArrayLike, *, labels: ArrayLike, expected: ArrayLike) -> LabelRouter:
+    def fit(self, X: ArrayLike, costs: ArrayLike, *, labels: ArrayLike, expected: ArrayLike) -> "LabelRouter":
         """Fit on features (n, d) and labels (n,); expected (n, K): costs given the label. The costs are not used."""
         X, expected = check_with_costs("X", X, expected, "expected")
         labels = np.asarray(labels)

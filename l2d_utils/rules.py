@@ -4,8 +4,6 @@ One convention everywhere: with two agents, *defer iff score ≥ threshold*; wit
 largest score plus offset (the first of equals).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import KFold

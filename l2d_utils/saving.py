@@ -1,7 +1,5 @@
 """Fitted routers to and from files: one .npz of plain arrays and a JSON header, no pickle."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from pathlib import Path

@@ -4,8 +4,6 @@ is trusted inside.
 Each error names the argument, the row (where there is one) and what was found there.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 

@@ -125,6 +125,14 @@ def test_files_of_other_kinds_give_the_same_case(name, tmp_path):
     same(intake.read(tmp_path / name), intake.read(frame))
 
 
+@pytest.mark.parametrize(("name", "mark"), [("t.csv", ","), ("t.csv", ";"), ("t.tsv", "\t")])
+def test_a_doubled_column_is_refused_whatever_separates_columns(name, mark, tmp_path):
+    """Once pandas renamed the second of two where the separator was no comma."""
+    (tmp_path / name).write_text(mark.join(["prompt", "score/a", "score/a"]) + "\n")
+    with pytest.raises(DataError, match="'score/a' stands there 2 times"):
+        intake.read(tmp_path / name)
+
+
 @given(st.binary(max_size=200), st.sampled_from(["x.tsv", "x.jsonl", "x.csv.gz", "x.tsv.gz"]))
 def test_noise_in_any_file_is_one_line(tmp_path_factory, noise, name):
     path = tmp_path_factory.mktemp("noise") / name

@@ -1,6 +1,8 @@
 """The table of methods: one entry is all that a method needs, and a bad entry is named at once."""
 
+import re
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -131,3 +133,12 @@ def test_what_no_method_is_called_is_named():
     with pytest.raises(ValueError, match="'nobody'"):
         methods.find("nobody")
     assert methods.label("nobody") == "nobody"
+
+
+def test_the_ten_lines_of_the_readme_run_as_printed():
+    text = (Path(__file__).resolve().parents[2] / "README.md").read_text("utf-8")
+    (block,) = (part for part in re.findall(r"```python\n(.*?)```", text, re.S) if "methods.register" in part)
+    exec(compile(block, "README.md", "exec"), {})
+    found = compare.compare(["two_stage", "row_wise"], problem_of, [0, 1], every=3, solver={"tol": 1e-3})
+    assert set(tables.differences(found, "two_stage")["method"]) == {"row_wise"}
+    assert methods.label("row_wise") == "row-wise two-stage"

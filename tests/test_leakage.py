@@ -190,7 +190,7 @@ def own_case(w):
 def advice_on_a_table(w):
     """Method, setting, offsets and trials; the delivered router, by what it says of development rows."""
     case = own_case(w)
-    found = advice.advise(case, 0.3, every=6)
+    found = advice.advise(case, 0.3)
     seen = case.features[np.concatenate([rows().train, rows().validation])]
     return found.choice.method, found.choice.trials, found.choice.router.decision_function(seen)
 
@@ -209,7 +209,7 @@ EXEMPT = {
     " variants.image_study variants.score_study people.people_study imbalance.feature_study imbalance.pixel_study"
     " imbalance.run prompts.study",
     "they divide rows or make agents before anything is chosen": "prompts.resplit prompts.folds advice.held_out"
-    " choosing.grouped_folds variants.clean variants.variant variants.planned variants.divide variants.record"
+    " choosing.grouped_folds choosing.drawn variants.clean variants.variant variants.planned variants.divide variants.record"
     " variants.base_outputs variants.agent_outputs imbalance.imbalance imbalance.imbalanced_experts"
     " imbalance.population_rows imbalance.expert_problem imbalance.image_features imbalance.scores_from_pixels"
     " imbalance.pixel_settings people.answers people.action_costs",

@@ -209,8 +209,8 @@ EXEMPT = {
     " variants.image_study variants.score_study people.people_study imbalance.feature_study imbalance.pixel_study"
     " imbalance.run prompts.study",
     "they divide rows or make agents before anything is chosen": "prompts.resplit prompts.folds advice.held_out"
-    " choosing.grouped_folds choosing.drawn variants.clean variants.variant variants.planned variants.divide variants.record"
-    " variants.base_outputs variants.agent_outputs imbalance.imbalance imbalance.imbalanced_experts"
+    " choosing.grouped_folds choosing.drawn variants.clean variants.variant variants.planned variants.divide"
+    " variants.record variants.base_outputs variants.agent_outputs imbalance.imbalance imbalance.imbalanced_experts"
     " imbalance.population_rows imbalance.expert_problem imbalance.image_features imbalance.scores_from_pixels"
     " imbalance.pixel_settings people.answers people.action_costs",
     "they read, convert or describe a table whole": "intake.read intake.as_frame intake.from_arrays intake.from_labels"

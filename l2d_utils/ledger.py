@@ -30,8 +30,6 @@ claimed side, is against when the whole interval lies on the other side, and is 
 REPRODUCED when every reading holds. Nothing in the file is code.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import itertools

@@ -62,26 +62,12 @@ def _draw_lines(ax: Axes, frame: pd.DataFrame, styles: Mapping, markers: bool, b
 
 @style.styled
 def lines(
-    frame: pd.DataFrame,
-    x: str,
-    y: str,
-    hue: str,
-    *,
-    xlabel: str,
-    ylabel: str,
-    low: str | None = None,
-    high: str | None = None,
-    references: Mapping[str, Reference] | None = None,
-    verticals: Mapping[str, float] | None = None,
-    panel: str | None = None,
-    hue_label: str | None = None,
-    xscale: str = "linear",
-    yscale: str = "linear",
-    ylim: tuple[float, float] | None = None,
-    percent: str = "",
-    markers: bool = False,
-    title: str | None = None,
-) -> Figure:
+    frame: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str, low: str | None = None,
+    high: str | None = None, references: Mapping[str, Reference] | None = None,
+    verticals: Mapping[str, float] | None = None, panel: str | None = None, hue_label: str | None = None,
+    xscale: str = "linear", yscale: str = "linear", ylim: tuple[float, float] | None = None, percent: str = "",
+    markers: bool = False, title: str | None = None,
+) -> Figure:  # fmt: skip
     """Lines of `y` over `x`, one per value of `hue`: losses against the margin, errors against the sample size.
 
     Args:
@@ -141,13 +127,9 @@ def lines(
 
 
 def curves(
-    frame: pd.DataFrame,
-    *,
-    xlabel: str = "deferral rate",
-    ylabel: str = "system accuracy",
-    percent: str = "xy",
+    frame: pd.DataFrame, *, xlabel: str = "deferral rate", ylabel: str = "system accuracy", percent: str = "xy",
     **options: object,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Curves of methods with bands: `lines` of accuracy against deferral rate, unless other labels are given.
 
     Args:

@@ -47,21 +47,10 @@ def _levels(frame: pd.DataFrame, column: str) -> dict[object, str]:
 
 @style.styled
 def heatmap(
-    frame: pd.DataFrame,
-    rows: str,
-    cols: str,
-    value: str,
-    *,
-    label: str,
-    significant: str | None = None,
-    panel: str | None = None,
-    center: float | None = 0.0,
-    best: str | None = None,
-    fmt: str | None = None,
-    xlabel: str | None = None,
-    ylabel: str | None = None,
-    title: str | None = None,
-) -> Figure:
+    frame: pd.DataFrame, rows: str, cols: str, value: str, *, label: str, significant: str | None = None,
+    panel: str | None = None, center: float | None = 0.0, best: str | None = None, fmt: str | None = None,
+    xlabel: str | None = None, ylabel: str | None = None, title: str | None = None,
+) -> Figure:  # fmt: skip
     """A number on a grid: regime maps of paired differences, validation loss over (λ, γ).
 
     Args:
@@ -235,21 +224,11 @@ def simplex_regions(
 
 @style.styled
 def plane_regions(
-    decide: Mapping[str, Decide],
-    points: np.ndarray,
-    best: np.ndarray,
-    labels: Sequence[str],
-    *,
-    xlim: tuple[float, float],
-    ylim: tuple[float, float],
-    bayes: Decide | None = None,
-    border: str = "Bayes rule's borders",
-    meaning: str = "area: routed to;  point: best served by",
-    xlabel: str = "feature 1",
-    ylabel: str = "feature 2",
-    resolution: int = 300,
-    title: str | None = None,
-) -> Figure:
+    decide: Mapping[str, Decide], points: np.ndarray, best: np.ndarray, labels: Sequence[str], *,
+    xlim: tuple[float, float], ylim: tuple[float, float], bayes: Decide | None = None,
+    border: str = "Bayes rule's borders", meaning: str = "area: routed to;  point: best served by",
+    xlabel: str = "feature 1", ylabel: str = "feature 2", resolution: int = 300, title: str | None = None,
+) -> Figure:  # fmt: skip
     """Which agent a rule routes to in a plane of two features, with examples, one panel per rule.
 
     Args:

@@ -17,13 +17,9 @@ TIP = 0.15  # inches; how far an arrowhead reaches beyond the end of its ribbon
 
 @style.styled
 def density_bars(
-    p: Sequence[float],
-    q_by_name: Mapping[str, Sequence[float]],
-    *,
-    support: Sequence[str] | None = None,
-    xlabel: str = "point of the support",
-    title: str | None = None,
-) -> Figure:
+    p: Sequence[float], q_by_name: Mapping[str, Sequence[float]], *, support: Sequence[str] | None = None,
+    xlabel: str = "point of the support", title: str | None = None,
+) -> Figure:  # fmt: skip
     """Ideal distributions on a finite support beside P (above), and their density ratios dQ/dP (below).
 
     Args:
@@ -124,13 +120,9 @@ def _thumbnails(ax: Axes, images: np.ndarray, x: float, y: float, side: float) -
 
 @style.styled
 def router_diagram(
-    agents: Sequence[str],
-    shares: Sequence[float],
-    *,
-    captions: Sequence[str] | None = None,
-    inputs: np.ndarray | None = None,
-    title: str | None = None,
-) -> Figure:
+    agents: Sequence[str], shares: Sequence[float], *, captions: Sequence[str] | None = None,
+    inputs: np.ndarray | None = None, title: str | None = None,
+) -> Figure:  # fmt: skip
     """The problem in one picture: inputs, a router, and agents, with ribbons as wide as their shares.
 
     Args:

@@ -76,15 +76,9 @@ def _at_right(ax: Axes, y: float, text: str, gap: int = 6, **look: object) -> No
 
 @style.styled
 def intervals(
-    frame: pd.DataFrame,
-    value: str,
-    *,
-    better: str = "lower",
-    references: Mapping[str, float] | None = None,
-    panel: str | None = None,
-    percent: bool = False,
-    title: str | None = None,
-) -> Figure:
+    frame: pd.DataFrame, value: str, *, better: str = "lower", references: Mapping[str, float] | None = None,
+    panel: str | None = None, percent: bool = False, title: str | None = None,
+) -> Figure:  # fmt: skip
     """Methods ranked by their mean, best on top: a dot, its interval, and the number at the right.
 
     Args:
@@ -157,12 +151,9 @@ def paired_differences(frame: pd.DataFrame, value: str, *, baseline: str, title:
 
 @style.styled
 def shares(
-    frame: pd.DataFrame,
-    *,
-    ideal: Mapping[str, float] | None = None,
-    xlabel: str = "share of examples routed to the agent",
-    title: str | None = None,
-) -> Figure:
+    frame: pd.DataFrame, *, ideal: Mapping[str, float] | None = None,
+    xlabel: str = "share of examples routed to the agent", title: str | None = None,
+) -> Figure:  # fmt: skip
     """What share of the examples each method sends to each agent: one column of aligned bars per agent.
 
     Args:
@@ -226,14 +217,9 @@ HOLLOW = {"open", "no signal", "NOT TESTABLE HERE"}
 
 @style.styled
 def outcomes(
-    frame: pd.DataFrame,
-    value: str,
-    *,
-    line: float | None = None,
-    band: tuple[float, float] | None = None,
-    panel: str | None = None,
-    percent: bool = False,
-) -> Figure:
+    frame: pd.DataFrame, value: str, *, line: float | None = None, band: tuple[float, float] | None = None,
+    panel: str | None = None, percent: bool = False,
+) -> Figure:  # fmt: skip
     """Rows in groups: a dot with its interval, coloured and shaped by its outcome, beside the bound.
 
     Args:

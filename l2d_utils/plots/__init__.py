@@ -2,8 +2,9 @@
 
 Functions take tidy frames or arrays whose numbers are already computed, leave them as they are, and return a
 `matplotlib.figure.Figure`. A frame without rows or a needed column, with a missing name, a number that is not finite
-(an optional one may be NaN), or two rows for one place of the figure raises ValueError, which names what it found. A
-column `method` holds keys of the table in `l2d_utils.methods`, which gives labels, colours and markers. Figures are not
+(an optional one may be NaN), or two rows for one place of the figure raises ValueError, which names what it found; so
+does every argument that is not what the function's docstring asks for (shape, range, one of a few words). A column
+`method` holds keys of the table in `l2d_utils.methods`, which gives labels, colours and markers. Figures are not
 registered with pyplot: end a notebook cell with the figure, or with `results.show_figure`, to show it once.
 """
 

@@ -1,6 +1,6 @@
 """What a figure may be given: the border of the package, so that the drawing code can trust its input."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -39,18 +39,30 @@ def check_frame(
             values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: column {column!r} must hold numbers") from error
-        if len(bad := np.flatnonzero(np.isinf(values) if column in (*gaps, *optional) else ~np.isfinite(values))):
-            raise ValueError(f"{name}: column {column!r} has {values[bad[0]]} in row {bad[0]}")
         frame[column] = values
+        refuse_rows(name, frame, column, np.isinf(values) if column in (*gaps, *optional) else ~np.isfinite(values))
     if place and len(repeated := np.flatnonzero(frame.duplicated(place))):
         raise ValueError(f"{name}: row {repeated[0]} repeats {tuple(frame.loc[repeated[0], place])} of columns {place}")
     return frame
+
+
+def refuse_rows(name: str, frame: pd.DataFrame, column: str, bad: Sequence[bool], wanted: str = "") -> None:
+    """Raise ValueError naming the first row of `frame` where `bad` is true, and what is in its `column`."""
+    if len(rows := np.flatnonzero(bad)):
+        raise ValueError(f"{name}: column {column!r} has {frame[column].iloc[rows[0]]} in row {rows[0]}{wanted}")
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise ValueError unless `value` is one of `allowed`."""
     if value not in allowed:
         raise ValueError(f"{name}: expected one of {list(allowed)}, found {value!r}")
+
+
+def check_lengths(n: int, of: str, found: Mapping[str, Sequence]) -> None:
+    """Raise ValueError unless every argument in `found` has an entry for each of n agents, points, ..."""
+    for name, values in found.items():
+        if len(values) != n:
+            raise ValueError(f"{name}: {len(values)} entries for {n} {of}")
 
 
 def check_fractions(name: str, values: object) -> np.ndarray:

@@ -55,13 +55,10 @@ def heatmap(
 
     Args:
         frame: columns `rows`, `cols` (the grid: numbers are sorted, names stay in order of appearance), `value` (NaN
-            leaves the cell blank), and optionally the boolean column `significant` (a dot in the cell's corner) and
-            the column `panel` (one map per value, common colours). Methods are shown by their labels.
+            leaves the cell blank; not all are), and optionally the boolean column `significant` (a dot in the cell's
+            corner) and the column `panel` (one map per value, common colours). Methods are shown by their labels.
         label: what the colour means, with its unit. best: "min" or "max" frames that cell of each panel.
         center: the value shown white on the blue-to-orange scale; None gives a sequential scale.
-
-    Raises:
-        ValueError: no finite value.
     """
     check_choice("best", best, [None, "min", "max"])
     frame = check_frame("frame", frame, [significant], gaps=[value], place=[rows, cols, panel])
@@ -184,11 +181,8 @@ def simplex_regions(
 
     Args:
         decide: panel title → callable from barycentric points (m, 3), rows >= 0 that sum to 1 (coordinate 1 is 1 in the
-            left corner, 2 in the right one, 3 at the top), to winners (m,) in {0, 1, 2}.
+            left corner, 2 in the right one, 3 at the top), to winners (m,), integers 0, 1, 2. At least one.
         bayes: a rule of the same kind whose borders are overlaid, dashed. resolution: grid points a side.
-
-    Raises:
-        ValueError: no rule, or a rule that returns something else than m integers from 0 to 2.
     """
     height = np.sqrt(3) / 2
     fig, axes = _panel_figure(decide, title, aspect=0.92)
@@ -232,13 +226,11 @@ def plane_regions(
     """Which agent a rule routes to in a plane of two features, with examples, one panel per rule.
 
     Args:
-        decide: panel title → callable from points (m, 2) to winners (m,) in 0..K-1. points: (n, 2) examples.
-        best: (n,) integers, the agent that each example had best gone to (gives colour and marker).
+        decide: panel title → callable from points (m, 2) to winners (m,), integers in 0..K-1. At least one.
+        points: (n, 2) examples, n >= 1. best: (n,) integers in 0..K-1, the agent that each had best gone to (gives
+            colour and marker).
         labels: the K agents' names. meaning: the legend's title.
         bayes: a rule whose borders are overlaid, dashed; border: its name in the legend.
-
-    Raises:
-        ValueError: no rule, shapes that do not match, no example, or integers outside 0..K-1.
     """
     points, best = np.asarray(points, dtype=np.float64), np.asarray(best)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):

@@ -10,7 +10,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import NullLocator
 
 from l2d_utils.plots import style
-from l2d_utils.plots.checks import check_fractions
+from l2d_utils.plots.checks import check_fractions, check_lengths
 
 TIP = 0.15  # inches; how far an arrowhead reaches beyond the end of its ribbon
 
@@ -26,9 +26,6 @@ def density_bars(
         p: (m,) probabilities of P, all > 0. q_by_name: name → (m,) probabilities of an ideal Q. The ratio stands on a
             log axis (no unit); a ratio of 0 is left out.
         support: m names of the points.
-
-    Raises:
-        ValueError: a vector is no distribution, lengths differ, P has a zero, or there is no Q.
     """
     p = check_fractions("p", p)
     if not q_by_name:
@@ -37,9 +34,7 @@ def density_bars(
         raise ValueError(f"p: entry {int(np.argmin(p))} is 0, the ratio dQ/dP does not exist there")
     ideals = {name: check_fractions(f"q_by_name[{name!r}]", q) for name, q in q_by_name.items()}
     support = [str(i + 1) for i in range(len(p))] if support is None else list(support)
-    for name, values in {**ideals, "support": support}.items():
-        if len(values) != len(p):
-            raise ValueError(f"{name}: {len(values)} entries, p has {len(p)}")
+    check_lengths(len(p), "entries of p", {**ideals, "support": support})
     styles = style.method_styles(list(ideals))
     fig = style.new_figure(5.6, title)
     above, below = fig.subplots(2, 1, sharex=True, height_ratios=[1.35, 1])
@@ -130,16 +125,11 @@ def router_diagram(
             it costs).
         inputs: up to nine small images shown at the left: (n, H, W), (n, H, W, 1) or (n, H, W, 3), uint8 or floats in
             [0, 1]; grey ones are drawn dark on white.
-
-    Raises:
-        ValueError: lengths that differ, shares that are no distribution, images of another shape or range.
     """
     shares = check_fractions("shares", shares)
     captions = [""] * len(agents) if captions is None else list(captions)
     n = len(agents)
-    for name, found in (("shares", shares), ("captions", captions)):
-        if len(found) != n:
-            raise ValueError(f"{name}: {len(found)} entries for {n} agents")
+    check_lengths(n, "agents", {"shares": shares, "captions": captions})
     height = max(3.4, 0.95 * n)  # data units are inches: the axes fill the page
     flow = min(1.5, height / 2.2)  # how high all ribbons together are
     fig = style.new_figure(height + (0.45 if title else 0.1), title)

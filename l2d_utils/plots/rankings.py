@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from l2d_utils.plots import style
-from l2d_utils.plots.checks import check_choice, check_frame, panels_of
+from l2d_utils.plots.checks import check_choice, check_frame, panels_of, refuse_rows
 
 ROW = 0.34  # inches per method
 
@@ -74,6 +74,15 @@ def _at_right(ax: Axes, y: float, text: str, gap: int = 6, **look: object) -> No
     ax.annotate(text, (1, y), xycoords=ax.get_yaxis_transform(), **style.in_points(gap, 0), **look)
 
 
+def _draw_dot(ax: Axes, y: int, row: tuple, pen: style.MethodStyle, filled: bool, **size: float) -> None:
+    """Interval and mean of a row, if they are finite."""
+    if np.isfinite([row.low, row.high]).all():
+        ax.plot([row.low, row.high], [y, y], color=pen.color, linewidth=2.2, solid_capstyle="butt", zorder=2)
+    look = {"markeredgecolor": pen.color, "markerfacecolor": pen.color if filled else style.FACE, **size}
+    if np.isfinite(row.mean):
+        ax.plot([row.mean], [y], pen.marker, linestyle="none", zorder=3, **look)
+
+
 @style.styled
 def intervals(
     frame: pd.DataFrame, value: str, *, better: str = "lower", references: Mapping[str, float] | None = None,
@@ -134,11 +143,8 @@ def paired_differences(frame: pd.DataFrame, value: str, *, baseline: str, title:
         y, pen = order.index(row.method), styles[row.method]
         decided = row.low > 0 or row.high < 0
         # Markers made of strokes cannot be filled or left open, so every row takes a filled shape here.
-        marker = "o" if pen.marker in "|_x" else pen.marker
-        ax.plot([row.low, row.high], [y, y], color=pen.color, linewidth=2.2, solid_capstyle="butt", zorder=2)
-        look = {"markersize": 8.5, "markeredgecolor": pen.color, "markeredgewidth": 1.8}
-        look["markerfacecolor"] = pen.color if decided else style.FACE
-        ax.plot([row.mean], [y], marker, linestyle="none", zorder=3, **look)
+        pen = pen._replace(marker="o") if pen.marker in "|_x" else pen
+        _draw_dot(ax, y, row, pen, decided, markersize=8.5, markeredgewidth=1.8)
         _at_right(ax, y, style.signed_text(row.mean, fmt), fontweight="bold" if decided else "normal")
     ax.set_xlim(-reach, reach)
     than = style.method_label(baseline)
@@ -157,17 +163,13 @@ def shares(
     """What share of the examples each method sends to each agent: one column of aligned bars per agent.
 
     Args:
-        frame: columns `method`, `agent`, `share` (a fraction) and optionally `low`, `high`; methods and agents stand in
+        frame: columns `method`, `agent`, `share` (in [0, 1]) and optionally `low`, `high`; methods and agents stand in
             order of appearance, a pair without a row is a share of 0.
-        ideal: agent → ideal share, a tick across all bars of the agent. xlabel: what the bars are, a fraction.
-
-    Raises:
-        ValueError: a share outside [0, 1], or an `ideal` that names no agent of the frame.
+        ideal: agent of the frame → ideal share, a tick across all bars of the agent. xlabel: what the bars are.
     """
     frame = check_frame("frame", frame, [], ["share"], ["low", "high"], place=["method", "agent"])
     ideal = ideal or {}
-    if len(bad := np.flatnonzero((frame["share"] < 0) | (frame["share"] > 1))):
-        raise ValueError(f"frame: column 'share' has {frame['share'][bad[0]]} in row {bad[0]}, not in [0, 1]")
+    refuse_rows("frame", frame, "share", ~frame["share"].between(0, 1), ", not in [0, 1]")
     order, agents = list(frame["method"].unique()), list(frame["agent"].unique())
     if unknown := [name for name in ideal if name not in agents]:
         raise ValueError(f"ideal: no agent {unknown[0]!r} in the frame; it has {agents}")
@@ -201,18 +203,13 @@ def _draw_shares(ax: Axes, rows: pd.DataFrame, color: str, ideal: float | None, 
         ax.vlines([ideal] * len(rows), y - 0.42, y + 0.42, color=style.INK, linewidth=2.2, zorder=4)
 
 
-#: Outcome → colour and marker; colour is never the only sign. Those of the open outcomes are drawn hollow.
+GOOD, BAD = style.MethodStyle(style.GREEN, "o"), style.MethodStyle(style.VERMILLION, "D")
+OPEN, SIGNAL = style.MethodStyle(style.MUTED, "s"), style.MethodStyle(style.BLUE, "D")
+#: Outcome → colour and marker; colour is never the only sign. The open ones are drawn hollow.
 OUTCOME_STYLE = {
-    "REPRODUCED": style.MethodStyle(style.GREEN, "o"),
-    "DIFFERS": style.MethodStyle(style.VERMILLION, "D"),
-    "NOT TESTABLE HERE": style.MethodStyle(style.MUTED, "s"),
-    "holds": style.MethodStyle(style.GREEN, "o"),
-    "open": style.MethodStyle(style.MUTED, "s"),
-    "against": style.MethodStyle(style.VERMILLION, "D"),
-    "signal": style.MethodStyle(style.BLUE, "D"),
-    "no signal": style.MethodStyle(style.MUTED, "s"),
-}
-HOLLOW = {"open", "no signal", "NOT TESTABLE HERE"}
+    "REPRODUCED": GOOD, "DIFFERS": BAD, "NOT TESTABLE HERE": OPEN, "holds": GOOD, "open": OPEN, "against": BAD,
+    "signal": SIGNAL, "no signal": OPEN,
+}  # fmt: skip
 
 
 @style.styled
@@ -229,9 +226,6 @@ def outcomes(
         value: the label of the x axis, with its unit. line: x of the bound. band: x of the ends of a shaded range.
         panel: column that splits the frame into panels with common rows (a row that a panel lacks stays empty there)
             and a common x axis. percent: values are fractions, shown in per cent.
-
-    Raises:
-        ValueError: an unknown outcome.
     """
     frame = check_frame("frame", frame, ["outcome"], [], ["mean", "low", "high"], place=["group", "name", panel])
     for outcome in frame["outcome"].unique():
@@ -248,7 +242,11 @@ def outcomes(
             ax.axvspan(*band, color=style.MUTED, alpha=0.13, linewidth=0, zorder=0)
         if line is not None:
             ax.axvline(line, color=style.INK, linewidth=1.2, zorder=1)
-        _draw_outcomes(ax, rows, at)
+        for row in rows.itertuples():
+            y, pen = at[row.group, row.name], OUTCOME_STYLE[row.outcome]
+            _draw_dot(ax, y, row, pen, filled=pen != OPEN, markersize=7.5, markeredgewidth=1.7)
+            if getattr(row, "text", ""):
+                _at_right(ax, y, style.plain(row.text), 7, color=style.INK if np.isfinite(row.mean) else style.MUTED)
         if percent:
             style.as_percent(ax.xaxis)
         ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)))
@@ -262,10 +260,10 @@ def outcomes(
         fig.supxlabel(value, fontsize=12)
     else:
         axes[0].set_xlabel(value, loc="right")  # the axes are narrow: a long label grows to the left
-    drawn = [o for o in OUTCOME_STYLE if (frame["outcome"].eq(o) & frame["mean"].notna()).any()]
-    handles = [style.key(OUTCOME_STYLE[o]._replace(linestyle=""), o) for o in drawn]
-    for handle, outcome in zip(handles, drawn, strict=True):
-        handle.set_markerfacecolor(style.FACE if outcome in HOLLOW else handle.get_color())
+    drawn = set(frame.loc[frame["mean"].notna(), "outcome"])
+    handles = [style.key(pen._replace(linestyle=""), name) for name, pen in OUTCOME_STYLE.items() if name in drawn]
+    for handle in handles:
+        handle.set_markerfacecolor(style.FACE if handle.get_color() == OPEN.color else handle.get_color())
     fig.legend(handles=handles, loc="outside upper right", ncols=len(handles))
     return fig
 
@@ -279,16 +277,3 @@ def _places(frame: pd.DataFrame) -> dict[tuple[str, str | None], float]:
             y += 1
         y += 0.4
     return at
-
-
-def _draw_outcomes(ax, rows: pd.DataFrame, at: dict[tuple[str, str | None], float]) -> None:
-    for row in rows.itertuples():
-        y, pen = at[row.group, row.name], OUTCOME_STYLE[row.outcome]
-        if np.isfinite(row.low) and np.isfinite(row.high):
-            ax.plot([row.low, row.high], [y, y], color=pen.color, linewidth=2.2, solid_capstyle="butt", zorder=2)
-        if np.isfinite(row.mean):
-            face = style.FACE if row.outcome in HOLLOW else pen.color
-            look = {"markersize": 7.5, "markeredgecolor": pen.color, "markeredgewidth": 1.7, "markerfacecolor": face}
-            ax.plot([row.mean], [y], pen.marker, linestyle="none", zorder=3, **look)
-        if getattr(row, "text", ""):
-            _at_right(ax, y, style.plain(row.text), 7, color=style.INK if np.isfinite(row.mean) else style.MUTED)

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -144,12 +145,9 @@ def use_style() -> None:
     """Set the book's style for everything drawn afterwards; inside Jupyter also make figures show as plain
     PNG at their true size. Safe without a display and outside Jupyter."""
     mpl.rcParams.update(STYLE)
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
-    shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
+    ipython = sys.modules.get("IPython")  # whoever runs inside Jupyter has it loaded
+    shell = ipython and ipython.get_ipython()
+    if not hasattr(shell, "kernel"):
         return
     from IPython.core.pylabtools import select_figure_formats
     from matplotlib_inline.config import InlineBackend

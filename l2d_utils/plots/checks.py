@@ -1,6 +1,6 @@
 """What a figure may be given: the border of the package, so that the drawing code can trust its input."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -56,13 +56,6 @@ def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:
     """Raise ValueError unless `value` is one of `allowed`."""
     if value not in allowed:
         raise ValueError(f"{name}: expected one of {list(allowed)}, found {value!r}")
-
-
-def check_lengths(n: int, of: str, found: Mapping[str, Sequence]) -> None:
-    """Raise ValueError unless every argument in `found` has an entry for each of n agents, points, ..."""
-    for name, values in found.items():
-        if len(values) != n:
-            raise ValueError(f"{name}: {len(values)} entries for {n} {of}")
 
 
 def check_fractions(name: str, values: object) -> np.ndarray:

@@ -82,8 +82,7 @@ def lines(
     band = (low, high) if low else None
     frame = check_frame("frame", frame, [hue, panel], [x, y, *(band or ())])
     for column, scale in ((x, xscale), (y, yscale)):
-        if scale == "log":
-            refuse_rows("frame", frame, column, frame[column] <= 0, ", must be > 0")
+        refuse_rows("frame", frame, column, (frame[column] <= 0) & (scale == "log"), ", must be > 0")
     styles, panels = _line_styles(frame[hue]), panels_of(frame, panel)
     grid = style.panel_grid(len(panels))
     fig = style.new_figure({1: 4.8, 2: 4.3}.get(grid[1], 3.6) if grid[0] == 1 else 1.1 + 2.7 * grid[0], title)
@@ -95,8 +94,8 @@ def lines(
         _draw_lines(ax, rows.assign(x=rows[x], y=rows[y], hue=rows[hue]), styles, markers, band)
         for text, at in (verticals or {}).items():  # named above the axes; the title makes room for the names
             ax.axvline(at, color=style.MUTED, linewidth=1.2, linestyle=":")
-            look = {"ha": "center", "va": "bottom", "fontsize": 11, "color": style.MUTED, **style.in_points(0, 3)}
-            ax.annotate(style.plain(text), (at, 1), xycoords=ax.get_xaxis_transform(), **look)
+            look = {"xycoords": ax.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+            style.note(ax, style.plain(text), (at, 1), (0, 3), **look)
         if ylim:
             ax.set_ylim(ylim)
         if k + grid[1] >= len(panels):

@@ -206,8 +206,8 @@ def simplex_regions(
             artist.set_clip_path(outline)
         _name_regions(ax, x, y, grids[name], ideal)
         for k, (corner, align) in enumerate(zip(corners, ("left", "right", "center"), strict=True)):
-            look = {"ha": align, "va": "bottom" if k == 2 else "center", "fontsize": 11, "color": style.MUTED}
-            ax.annotate(f"$a_{k + 1}$ = 1", corner, **style.in_points(0, 6 if k == 2 else -16), **look)
+            shift, va = ((0, 6), "bottom") if k == 2 else ((0, -16), "center")
+            style.note(ax, f"$a_{k + 1}$ = 1", corner, shift, ha=align, va=va)
         ax.set_title(style.plain(name), loc="center", pad=24)
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.02, height + 0.02), aspect="equal")
         ax.axis("off")

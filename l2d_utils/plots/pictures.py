@@ -10,7 +10,7 @@ from matplotlib.path import Path
 from matplotlib.ticker import NullLocator
 
 from l2d_utils.plots import style
-from l2d_utils.plots.checks import check_fractions, check_lengths
+from l2d_utils.plots.checks import check_fractions
 
 TIP = 0.15  # inches; how far an arrowhead reaches beyond the end of its ribbon
 
@@ -34,7 +34,8 @@ def density_bars(
         raise ValueError(f"p: entry {int(np.argmin(p))} is 0, the ratio dQ/dP does not exist there")
     ideals = {name: check_fractions(f"q_by_name[{name!r}]", q) for name, q in q_by_name.items()}
     support = [str(i + 1) for i in range(len(p))] if support is None else list(support)
-    check_lengths(len(p), "entries of p", {**ideals, "support": support})
+    if wrong := [name for name, values in {**ideals, "support": support}.items() if len(values) != len(p)]:
+        raise ValueError(f"{wrong[0]}: as many entries as p are needed, {len(p)}")
     styles = style.method_styles(list(ideals))
     fig = style.new_figure(5.6, title)
     above, below = fig.subplots(2, 1, sharex=True, height_ratios=[1.35, 1])
@@ -45,15 +46,14 @@ def density_bars(
     below.axhline(1, color=style.MUTED, linewidth=1.4)
     for offset, (name, q) in zip(offsets[1:], ideals.items(), strict=True):
         color, marker, _ = styles[name]
-        label = style.method_label(name)
-        above.bar(at + offset, q, width * 0.94, color=style.mix(color, style.FACE, 0.15), label=label)
-        seen = q > 0
-        below.vlines((at + offset)[seen], 1, (q / p)[seen], color=color, linewidth=1.8)
-        below.plot((at + offset)[seen], (q / p)[seen], marker, color=color, linestyle="none")
+        look = {"color": style.mix(color, style.FACE, 0.15), "label": style.method_label(name)}
+        above.bar(at + offset, q, width * 0.94, **look)
+        x, ratio = (at + offset)[q > 0], (q / p)[q > 0]
+        below.vlines(x, 1, ratio, color=color, linewidth=1.8)
+        below.plot(x, ratio, marker, color=color, linestyle="none")
     above.set_ylabel("probability")
-    below.set_ylabel("ratio dQ/dP (log)")
     _ratio_axis(below, np.concatenate([(q / p)[q > 0] for q in ideals.values()]))
-    below.set_xlabel(xlabel)
+    below.set(xlabel=xlabel, ylabel="ratio dQ/dP (log)")
     below.set_xticks(at, [style.plain(name) for name in support])
     for ax in (above, below):
         ax.grid(axis="x", visible=False)
@@ -129,7 +129,9 @@ def router_diagram(
     shares = check_fractions("shares", shares)
     captions = [""] * len(agents) if captions is None else list(captions)
     n = len(agents)
-    check_lengths(n, "agents", {"shares": shares, "captions": captions})
+    for name, found in (("shares", shares), ("captions", captions)):
+        if len(found) != n:
+            raise ValueError(f"{name}: {len(found)} entries for {n} agents")
     height = max(3.4, 0.95 * n)  # data units are inches: the axes fill the page
     flow = min(1.5, height / 2.2)  # how high all ribbons together are
     fig = style.new_figure(height + (0.45 if title else 0.1), title)

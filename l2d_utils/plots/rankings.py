@@ -58,8 +58,8 @@ def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarr
             at, align, label = left - room, "left", f"◂ {label}"
         else:
             at, align, label = right + room, "right", f"{label} ▸"
-        look = {"ha": align, "va": "bottom", "fontsize": 11, "color": style.readable(color)}
-        text = ax.annotate(label, (at, 1), xycoords=ax.get_xaxis_transform(), **style.in_points(0, 4), **look)
+        look = {"xycoords": ax.get_xaxis_transform(), "ha": align, "va": "bottom", "color": style.readable(color)}
+        text = style.note(ax, label, (at, 1), (0, 4), **look)
         box = text.get_window_extent(renderer)
         # A label near an edge of the axes is slid inside, so that it cannot leave the page.
         slide = max(0.0, frame.x0 - box.x0) - max(0.0, box.x1 - frame.x1)
@@ -70,8 +70,8 @@ def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarr
 
 
 def _at_right(ax: Axes, y: float, text: str, gap: int = 6, **look: object) -> None:
-    look = {"va": "center", "fontsize": 11, "color": style.INK, **look}
-    ax.annotate(text, (1, y), xycoords=ax.get_yaxis_transform(), **style.in_points(gap, 0), **look)
+    look = {"xycoords": ax.get_yaxis_transform(), "va": "center", "color": style.INK, **look}
+    style.note(ax, text, (1, y), (gap, 0), **look)
 
 
 def _draw_dot(ax: Axes, y: int, row: tuple, pen: style.MethodStyle, filled: bool, **size: float) -> None:
@@ -150,8 +150,7 @@ def paired_differences(frame: pd.DataFrame, value: str, *, baseline: str, title:
     than = style.method_label(baseline)
     ax.set_xlabel(f"{value}, minus {than}\nfilled: the 95 % interval excludes 0")
     for text, x, side in ((f"← better than {than}", 0, "left"), (f"worse than {than} →", 1, "right")):
-        look = {"ha": side, "va": "bottom", "fontsize": 11, "color": style.MUTED}
-        ax.annotate(text, (x, 1), xycoords="axes fraction", **style.in_points(0, 4), **look)
+        style.note(ax, text, (x, 1), (0, 4), xycoords="axes fraction", ha=side, va="bottom")
     return fig
 
 
@@ -179,28 +178,23 @@ def shares(
     for k, ax in enumerate(style.panel_axes(fig, len(agents), grid, sharex=True)):
         _method_axis(ax, order, first=k % grid[1] == 0)
         rows = frame[frame["agent"] == agents[k]].set_index("method").reindex(order)
-        _draw_shares(ax, rows, style.agent_color(k), ideal.get(agents[k]), top)
-        ax.set_title(style.plain(agents[k]), color=style.readable(style.agent_color(k)))
+        values, color, wanted = rows["share"].fillna(0.0), style.agent_color(k), ideal.get(agents[k], np.nan)
+        ax.barh(range(len(rows)), values, height=0.66, color=style.tint(color), edgecolor=color, linewidth=1)
+        for y, (value, row) in enumerate(zip(values, rows.itertuples(), strict=True)):
+            ax.plot([row.low, row.high], [y, y], color=style.readable(color), linewidth=1.6)
+            # The number stands where bar, interval and the tick of the ideal end.
+            near = value <= wanted < value + 0.3 * top
+            beyond = np.nanmax([value, row.high, wanted if near else value])
+            style.note(ax, f"{value:.0%}", (beyond, y), (5, 0), va="center", color=style.INK)
+            if agents[k] in ideal:
+                ax.vlines(wanted, y - 0.42, y + 0.42, color=style.INK, linewidth=2.2, zorder=4)
+        ax.set_title(style.plain(agents[k]), color=style.readable(color))
         ax.set_xlim(0, top * 1.12)
         ax.locator_params(axis="x", nbins=max(3, 8 // grid[1] + 1))
         ax.tick_params(axis="x", labelbottom=k + grid[1] >= len(agents))
         style.as_percent(ax.xaxis)
     fig.supxlabel(xlabel + ("   (black tick: ideal share)" if ideal else ""), fontsize=12)
     return fig
-
-
-def _draw_shares(ax: Axes, rows: pd.DataFrame, color: str, ideal: float | None, top: float) -> None:
-    """Bars of one agent, from the top; each number stands where bar, interval and the tick of the ideal end."""
-    values = rows["share"].fillna(0.0).to_numpy()
-    ax.barh(range(len(rows)), values, height=0.66, color=style.tint(color), edgecolor=color, linewidth=1)
-    for y, (value, row) in enumerate(zip(values, rows.itertuples(), strict=True)):
-        ax.plot([row.low, row.high], [y, y], color=style.readable(color), linewidth=1.6)
-        near = ideal is not None and value <= ideal < value + 0.3 * top
-        beyond = np.nanmax([value, row.high, ideal if near else value])
-        ax.annotate(f"{value:.0%}", (beyond, y), **style.in_points(5, 0), va="center", fontsize=11, color=style.INK)
-    if ideal is not None:
-        y = np.arange(len(rows))
-        ax.vlines([ideal] * len(rows), y - 0.42, y + 0.42, color=style.INK, linewidth=2.2, zorder=4)
 
 
 GOOD, BAD = style.MethodStyle(style.GREEN, "o"), style.MethodStyle(style.VERMILLION, "D")
@@ -252,10 +246,9 @@ def outcomes(
         ax.locator_params(axis="x", nbins=max(3, 7 // len(panels)))
     names = {y: style.method_label(name) for (_, name), y in at.items() if name is not None}
     axes[0].set_yticks(list(names), list(names.values()))
-    look = {"ha": "right", "va": "center", "fontsize": 12, "fontweight": "bold", "color": style.INK}
-    look |= {"xycoords": axes[0].get_yaxis_transform(), **style.in_points(-4, 0)}
     for group, y in ((group, y) for (group, name), y in at.items() if name is None):
-        axes[0].annotate(style.plain(group), (0, y), **look)
+        look = {"xycoords": axes[0].get_yaxis_transform(), "ha": "right", "va": "center", "color": style.INK}
+        style.note(axes[0], style.plain(group), (0, y), (-4, 0), fontsize=12, fontweight="bold", **look)
     if panel:
         fig.supxlabel(value, fontsize=12)
     else:

@@ -305,9 +305,7 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFram
     for claim in claims:
         found = readings(claim, folders)
         holding, against = (sum(r.outcome == kind for r in found) for kind in (HOLDS, AGAINST))
-        verdict = REPRODUCED if holding == len(found) else DIFFERS
-        if claim.not_testable:
-            verdict = NOT_TESTABLE
+        verdict = NOT_TESTABLE if claim.not_testable else REPRODUCED if holding == len(found) else DIFFERS
         common = {"paper": claim.paper, "id": claim.id, "title": claim.title}
         about = {"claim": claim.claim, "mark": claim.mark, "notebook": claim.notebook, "quantity": claim.quantity}
         about |= {"test": wanted_text(claim), "measured": measured_text(found), "readings": len(found)}

@@ -29,8 +29,7 @@ def check_frame(
         raise ValueError(f"{name}: has no rows")
     frame = frame.reset_index(drop=True)
     for column in names:
-        if len(bad := np.flatnonzero(frame[column].isna())):
-            raise ValueError(f"{name}: column {column!r} is missing in row {bad[0]}")
+        refuse_rows(name, frame, column, frame[column].isna())
     for column in (*numbers, *gaps, *optional):
         if column not in frame.columns:
             frame[column] = np.nan

@@ -236,6 +236,7 @@ def plane_regions(
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise ValueError(f"points: expected shape (n, 2) with n >= 1, found {points.shape}")
     best = _winners("best", lambda _: best, points, len(labels))
+    pens = [style.MethodStyle(style.agent_color(k), style.agent_marker(k), "none") for k in range(len(labels))]
     fig, axes = _panel_figure(decide, title, aspect=min(1.2, max(0.6, (ylim[1] - ylim[0]) / (xlim[1] - xlim[0]))))
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
@@ -243,18 +244,15 @@ def plane_regions(
     for ax, (name, rule) in zip(axes, decide.items(), strict=True):
         winners = _winners(f"rule {name!r}", rule, grid, len(labels)).reshape(resolution, -1)
         _draw_regions(ax, x, y, winners, ideal, len(labels))
-        for k in range(len(labels)):
-            look = {"color": style.agent_color(k), "markersize": 5.5, "markeredgecolor": FACE, "markeredgewidth": 0.7}
-            ax.plot(*points[best == k].T, style.agent_marker(k), linestyle="none", zorder=3, **look)
+        for k, pen in enumerate(pens):
+            look = {"color": pen.color, "markersize": 5.5, "markeredgecolor": FACE, "markeredgewidth": 0.7}
+            ax.plot(*points[best == k].T, pen.marker, linestyle="none", zorder=3, **look)
         ax.set(xlim=xlim, ylim=ylim, xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
         ax.set_aspect("equal", adjustable="box")
         ax.grid(False)
         ax.set_title(style.plain(name))
-    handles = []
-    for k, color in enumerate(map(style.agent_color, range(len(labels)))):
-        dot = Line2D([], [], color=color, marker=style.agent_marker(k), linestyle="none")
-        handles.append((Patch(facecolor=style.tint(color), edgecolor=color), dot))
     names = [style.plain(label) for label in labels]
+    handles = [(Patch(facecolor=style.tint(pen.color), edgecolor=pen.color), style.key(pen, "")) for pen in pens]
     if bayes is not None:
         handles.append(Line2D([], [], **BORDER))
         names.append(border)

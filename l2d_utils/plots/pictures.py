@@ -52,7 +52,15 @@ def density_bars(
         below.vlines(x, 1, ratio, color=color, linewidth=1.8)
         below.plot(x, ratio, marker, color=color, linestyle="none")
     above.set_ylabel("probability")
-    _ratio_axis(below, np.concatenate([(q / p)[q > 0] for q in ideals.values()]))
+    # A log axis around 1, with round numbers on it unless it spans too much.
+    below.set_yscale("log")
+    reach = max(1.25 * max(np.exp(np.abs(np.log((q / p)[q > 0])).max()) for q in ideals.values()), 1.5)
+    below.set_ylim(1 / reach, reach)
+    if reach <= 100:
+        round_numbers = (0.5, 0.7, 1, 1.4, 2) if reach < 2.2 else (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+        ticks = [t for t in round_numbers if 1 / reach <= t <= reach]
+        below.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        below.yaxis.set_minor_locator(NullLocator())
     below.set(xlabel=xlabel, ylabel="ratio dQ/dP (log)")
     below.set_xticks(at, [style.plain(name) for name in support])
     for ax in (above, below):
@@ -60,18 +68,6 @@ def density_bars(
         ax.tick_params(axis="x", length=0)
     fig.legend(*above.get_legend_handles_labels(), loc="outside right upper", alignment="left")
     return fig
-
-
-def _ratio_axis(ax: Axes, ratios: np.ndarray) -> None:
-    """A log axis around 1, with round numbers on it unless it spans too much."""
-    ax.set_yscale("log")
-    reach = max(1.25 * np.exp(np.abs(np.log(ratios)).max()), 1.5)
-    ax.set_ylim(1 / reach, reach)
-    if reach <= 100:
-        round_numbers = (0.5, 0.7, 1, 1.4, 2) if reach < 2.2 else (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
-        ticks = [t for t in round_numbers if 1 / reach <= t <= reach]
-        ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
-        ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _ribbon(x0: float, low0: float, x1: float, low1: float, thick: float, color: str) -> PathPatch:

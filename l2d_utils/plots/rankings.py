@@ -45,14 +45,13 @@ def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarr
     ax.set_xlim(left - room, right + room)
     fig = ax.figure
     fig.draw_without_rendering()
-    renderer = fig.canvas.get_renderer()
     frame = ax.get_window_extent()
     ends: list[float] = []  # right-hand end, in pixels, of the last label of each row
     styles = style.method_styles(list(references))
     for name, x in sorted(references.items(), key=lambda item: item[1]):
         label, color = f"{style.method_label(name)} {fmt.format(x)}", styles[name].color
-        at, align = x, "center"
         if name in inside:
+            at, align = x, "center"
             ax.axvline(x, color=color, linestyle=styles[name].linestyle, linewidth=1.5, zorder=1)
         elif x < left:
             at, align, label = left - room, "left", f"◂ {label}"
@@ -60,7 +59,7 @@ def _draw_references(ax: Axes, references: Mapping[str, float], values: np.ndarr
             at, align, label = right + room, "right", f"{label} ▸"
         look = {"xycoords": ax.get_xaxis_transform(), "ha": align, "va": "bottom", "color": style.readable(color)}
         text = style.note(ax, label, (at, 1), (0, 4), **look)
-        box = text.get_window_extent(renderer)
+        box = text.get_window_extent()
         # A label near an edge of the axes is slid inside, so that it cannot leave the page.
         slide = max(0.0, frame.x0 - box.x0) - max(0.0, box.x1 - frame.x1)
         row = next((i for i, end in enumerate(ends) if box.x0 + slide > end + 8), len(ends))

@@ -83,9 +83,6 @@ class Reading(NamedTuple):
     slack: float  # how far inside the claimed side the interval ends; below 0: how far it misses
 
 
-# ---------------------------------------------------------------- the file
-
-
 def read(path: Path) -> list[Claim]:
     """The claims of a file, checked. Raises UsageError naming the claim and the field."""
     try:
@@ -166,9 +163,6 @@ def _evidence_fault(evidence: Any) -> str:
         if fault:
             return f"evidence: {fault}"
     return ""
-
-
-# ---------------------------------------------------------------- the numbers
 
 
 def readings(claim: Claim, folders: Sequence[Path]) -> list[Reading]:
@@ -290,9 +284,6 @@ def _judged(label: str, low: float, mean: float, high: float, test: Mapping[str,
     inside, outside = min(low - bottom, top - high), max(bottom - high, low - top)
     outcome = HOLDS if inside > 0 else AGAINST if outside > 0 else OPEN
     return Reading(label, mean, low, high, outcome, inside)
-
-
-# ---------------------------------------------------------------- the ledger
 
 
 def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:

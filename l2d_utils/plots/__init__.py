@@ -9,9 +9,8 @@ registered with pyplot: end a notebook cell with the figure, or with `results.sh
 """
 
 from l2d_utils.plots.functions import curves, frontier, lines
-from l2d_utils.plots.maps import heatmap, plane_regions, simplex_regions
-from l2d_utils.plots.pictures import density_bars, router_diagram
-from l2d_utils.plots.rankings import intervals, outcomes, paired_differences, shares
+from l2d_utils.plots.maps import heatmap, plane_regions, router_diagram, simplex_regions
+from l2d_utils.plots.rankings import density_bars, intervals, outcomes, paired_differences, shares
 from l2d_utils.plots.style import method_label, method_styles, use_style
 
 __all__ = [

@@ -1,15 +1,16 @@
-"""Rows with dots and bars: methods against each other, shares per agent, and numbers beside the bound they were tested
-against, marked by what came of the test."""
+"""Dots and bars: methods against each other, shares per agent, ideal distributions, and numbers beside the bound they
+were tested against, marked by what came of the test."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from l2d_utils.plots import style
-from l2d_utils.plots.checks import check_choice, check_frame, panels_of, refuse_rows
+from l2d_utils.plots.checks import check_choice, check_fractions, check_frame, panels_of, refuse_rows
 
 ROW = 0.34  # inches per method
 
@@ -269,3 +270,58 @@ def _places(frame: pd.DataFrame) -> dict[tuple[str, str | None], float]:
             y += 1
         y += 0.4
     return at
+
+
+@style.styled
+def density_bars(
+    p: Sequence[float], q_by_name: Mapping[str, Sequence[float]], *, support: Sequence[str] | None = None,
+    xlabel: str = "point of the support", title: str | None = None,
+) -> Figure:  # fmt: skip
+    """Ideal distributions on a finite support beside P (above), and their density ratios dQ/dP (below).
+
+    Args:
+        p: (m,) probabilities of P, all > 0. q_by_name: name → (m,) probabilities of an ideal Q. The ratio stands on a
+            log axis (no unit); a ratio of 0 is left out.
+        support: m names of the points.
+    """
+    p = check_fractions("p", p)
+    if not q_by_name:
+        raise ValueError("q_by_name: has no distribution")
+    if (p == 0).any():
+        raise ValueError(f"p: entry {int(np.argmin(p))} is 0, the ratio dQ/dP does not exist there")
+    ideals = {name: check_fractions(f"q_by_name[{name!r}]", q) for name, q in q_by_name.items()}
+    support = [str(i + 1) for i in range(len(p))] if support is None else list(support)
+    if wrong := [name for name, values in {**ideals, "support": support}.items() if len(values) != len(p)]:
+        raise ValueError(f"{wrong[0]}: as many entries as p are needed, {len(p)}")
+    styles = style.method_styles(list(ideals))
+    fig = style.new_figure(5.6, title)
+    above, below = fig.subplots(2, 1, sharex=True, height_ratios=[1.35, 1])
+    width = 0.84 / (len(ideals) + 1)
+    at = np.arange(len(p))
+    offsets = (np.arange(len(ideals) + 1) - len(ideals) / 2) * width
+    above.bar(at + offsets[0], p, width * 0.94, color="#C3C9D1", label="P")
+    below.axhline(1, color=style.MUTED, linewidth=1.4)
+    for offset, (name, q) in zip(offsets[1:], ideals.items(), strict=True):
+        color, marker, _ = styles[name]
+        look = {"color": style.mix(color, style.FACE, 0.15), "label": style.method_label(name)}
+        above.bar(at + offset, q, width * 0.94, **look)
+        x, ratio = (at + offset)[q > 0], (q / p)[q > 0]
+        below.vlines(x, 1, ratio, color=color, linewidth=1.8)
+        below.plot(x, ratio, marker, color=color, linestyle="none")
+    above.set_ylabel("probability")
+    # A log axis around 1, with round numbers on it unless it spans too much.
+    below.set_yscale("log")
+    reach = max(1.25 * max(np.exp(np.abs(np.log((q / p)[q > 0])).max()) for q in ideals.values()), 1.5)
+    below.set_ylim(1 / reach, reach)
+    if reach <= 100:
+        round_numbers = (0.5, 0.7, 1, 1.4, 2) if reach < 2.2 else (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
+        ticks = [t for t in round_numbers if 1 / reach <= t <= reach]
+        below.set_yticks(ticks, [f"{t:g}" for t in ticks])
+        below.yaxis.set_minor_locator(NullLocator())
+    below.set(xlabel=xlabel, ylabel="ratio dQ/dP (log)")
+    below.set_xticks(at, [style.plain(name) for name in support])
+    for ax in (above, below):
+        ax.grid(axis="x", visible=False)
+        ax.tick_params(axis="x", length=0)
+    fig.legend(*above.get_legend_handles_labels(), loc="outside right upper", alignment="left")
+    return fig

@@ -30,8 +30,6 @@ claimed side, is against when the whole interval lies on the other side, and is 
 REPRODUCED when every reading holds. Nothing in the file is code.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import itertools
@@ -83,9 +81,6 @@ class Reading(NamedTuple):
     high: float
     outcome: str
     slack: float  # how far inside the claimed side the interval ends; below 0: how far it misses
-
-
-# ---------------------------------------------------------------- the file
 
 
 def read(path: Path) -> list[Claim]:
@@ -168,9 +163,6 @@ def _evidence_fault(evidence: Any) -> str:
         if fault:
             return f"evidence: {fault}"
     return ""
-
-
-# ---------------------------------------------------------------- the numbers
 
 
 def readings(claim: Claim, folders: Sequence[Path]) -> list[Reading]:
@@ -294,9 +286,6 @@ def _judged(label: str, low: float, mean: float, high: float, test: Mapping[str,
     return Reading(label, mean, low, high, outcome, inside)
 
 
-# ---------------------------------------------------------------- the ledger
-
-
 def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The ledger (one row per claim) and all its readings (one row each), as tables of text and numbers.
 
@@ -307,9 +296,7 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFram
     for claim in claims:
         found = readings(claim, folders)
         holding, against = (sum(r.outcome == kind for r in found) for kind in (HOLDS, AGAINST))
-        verdict = REPRODUCED if holding == len(found) else DIFFERS
-        if claim.not_testable:
-            verdict = NOT_TESTABLE
+        verdict = NOT_TESTABLE if claim.not_testable else REPRODUCED if holding == len(found) else DIFFERS
         common = {"paper": claim.paper, "id": claim.id, "title": claim.title}
         about = {"claim": claim.claim, "mark": claim.mark, "notebook": claim.notebook, "quantity": claim.quantity}
         about |= {"test": wanted_text(claim), "measured": measured_text(found), "readings": len(found)}

@@ -29,8 +29,7 @@ def check_frame(
         raise ValueError(f"{name}: has no rows")
     frame = frame.reset_index(drop=True)
     for column in names:
-        if len(bad := np.flatnonzero(frame[column].isna())):
-            raise ValueError(f"{name}: column {column!r} is missing in row {bad[0]}")
+        refuse_rows(name, frame, column, frame[column].isna())
     for column in (*numbers, *gaps, *optional):
         if column not in frame.columns:
             frame[column] = np.nan
@@ -39,12 +38,17 @@ def check_frame(
             values = frame[column].to_numpy(dtype=np.float64, na_value=np.nan)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{name}: column {column!r} must hold numbers") from error
-        if len(bad := np.flatnonzero(np.isinf(values) if column in (*gaps, *optional) else ~np.isfinite(values))):
-            raise ValueError(f"{name}: column {column!r} has {values[bad[0]]} in row {bad[0]}")
         frame[column] = values
+        refuse_rows(name, frame, column, np.isinf(values) if column in (*gaps, *optional) else ~np.isfinite(values))
     if place and len(repeated := np.flatnonzero(frame.duplicated(place))):
         raise ValueError(f"{name}: row {repeated[0]} repeats {tuple(frame.loc[repeated[0], place])} of columns {place}")
     return frame
+
+
+def refuse_rows(name: str, frame: pd.DataFrame, column: str, bad: Sequence[bool], wanted: str = "") -> None:
+    """Raise ValueError naming the first row of `frame` where `bad` is true, and what is in its `column`."""
+    if len(rows := np.flatnonzero(bad)):
+        raise ValueError(f"{name}: column {column!r} has {frame[column].iloc[rows[0]]} in row {rows[0]}{wanted}")
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -9,11 +9,12 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from l2d_utils.methods import METHODS
 from l2d_utils.plots import style
-from l2d_utils.plots.checks import check_choice, check_frame, panels_of
+from l2d_utils.plots.checks import check_choice, check_frame, panels_of, refuse_rows
 
 Reference = tuple[Sequence[float], Sequence[float]]
 
@@ -28,20 +29,18 @@ def _line_styles(values: pd.Series) -> dict[object, style.MethodStyle]:
     return {name: style.MethodStyle(to_hex(color), "") for name, color in zip(names, ramp, strict=True)}
 
 
-def _reference_styles(references: Mapping[str, Reference]) -> dict[str, style.MethodStyle]:
-    """Broken lines; grey unless the methods table knows the name."""
-    dashes = zip(references, itertools.cycle(("--", "-.", ":")))
-    return {
-        name: style.MethodStyle(getattr(METHODS.get(name), "color", style.MUTED), "", dash) for name, dash in dashes
-    }
-
-
-def _draw_references(ax: Axes, references: Mapping[str, Reference]) -> None:
-    for (name, (x, y)), pen in zip(references.items(), _reference_styles(references).values(), strict=True):
+def _draw_references(axes: Sequence[Axes], references: Mapping[str, Reference]) -> list[Line2D]:
+    """Broken lines on all axes, grey unless the methods table knows the name; their entries of the legend."""
+    keys = []
+    for (name, (x, y)), dash in zip(references.items(), itertools.cycle(("--", "-.", ":"))):
         x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
         if x.ndim != 1 or x.shape != y.shape or not len(x):
             raise ValueError(f"references[{name!r}]: x has shape {x.shape}, y has shape {y.shape}")
-        ax.plot(x, y, color=pen.color, linewidth=1.6, linestyle=pen.linestyle, zorder=1.5)
+        pen = style.MethodStyle(getattr(METHODS.get(name), "color", style.MUTED), "", dash)
+        for ax in axes:
+            ax.plot(x, y, color=pen.color, linewidth=1.6, linestyle=dash, zorder=1.5)
+        keys.append(style.key(pen, style.method_label(name)))
+    return keys
 
 
 def _draw_lines(ax: Axes, frame: pd.DataFrame, styles: Mapping, markers: bool, band: tuple[str, str] | None) -> None:
@@ -62,38 +61,20 @@ def _draw_lines(ax: Axes, frame: pd.DataFrame, styles: Mapping, markers: bool, b
 
 @style.styled
 def lines(
-    frame: pd.DataFrame,
-    x: str,
-    y: str,
-    hue: str,
-    *,
-    xlabel: str,
-    ylabel: str,
-    low: str | None = None,
-    high: str | None = None,
-    references: Mapping[str, Reference] | None = None,
-    verticals: Mapping[str, float] | None = None,
-    panel: str | None = None,
-    hue_label: str | None = None,
-    xscale: str = "linear",
-    yscale: str = "linear",
-    ylim: tuple[float, float] | None = None,
-    percent: str = "",
-    markers: bool = False,
-    title: str | None = None,
-) -> Figure:
+    frame: pd.DataFrame, x: str, y: str, hue: str, *, xlabel: str, ylabel: str, low: str | None = None,
+    high: str | None = None, references: Mapping[str, Reference] | None = None,
+    verticals: Mapping[str, float] | None = None, panel: str | None = None, hue_label: str | None = None,
+    xscale: str = "linear", yscale: str = "linear", ylim: tuple[float, float] | None = None, percent: str = "",
+    markers: bool = False, title: str | None = None,
+) -> Figure:  # fmt: skip
     """Lines of `y` over `x`, one per value of `hue`: losses against the margin, errors against the sample size.
 
     Args:
         frame: columns `x`, `y` (numbers, in the units that xlabel and ylabel state), `hue` (keys of methods, or
             anything else; numbers get an ordered ramp), and `low`, `high` when given (a band; both or neither).
-        references: name → (x values, y values) of broken grey curves. verticals: name → x of named vertical lines.
+        references: name → (x values, as many y values) of broken grey curves. verticals: name → x of vertical lines.
         panel: column that splits the frame into panels with common axes. hue_label: title of the legend.
-        xscale, yscale: "linear" or "log". percent: axes of fractions ("x", "y", "xy"). markers: draw them, too.
-
-    Raises:
-        ValueError: an x or y that is not positive on a log axis; `low` without `high`; a reference whose x and y do
-            not match.
+        xscale, yscale: "linear" or "log" (numbers > 0). percent: axes of fractions ("x", "y", "xy").
     """
     if (low is None) != (high is None):
         raise ValueError("low, high: give both columns of the band or neither")
@@ -101,22 +82,20 @@ def lines(
     band = (low, high) if low else None
     frame = check_frame("frame", frame, [hue, panel], [x, y, *(band or ())])
     for column, scale in ((x, xscale), (y, yscale)):
-        if scale == "log" and len(bad := np.flatnonzero(frame[column] <= 0)):
-            raise ValueError(f"frame: column {column!r} has {frame[column][bad[0]]} in row {bad[0]}, must be > 0")
+        refuse_rows("frame", frame, column, (frame[column] <= 0) & (scale == "log"), ", must be > 0")
     styles, panels = _line_styles(frame[hue]), panels_of(frame, panel)
     grid = style.panel_grid(len(panels))
     fig = style.new_figure({1: 4.8, 2: 4.3}.get(grid[1], 3.6) if grid[0] == 1 else 1.1 + 2.7 * grid[0], title)
     axes = style.panel_axes(fig, len(panels), grid, sharex=True, sharey=True)
+    axes[0].set(xscale=xscale, yscale=yscale)  # of all: the axes are shared
+    reference_keys = _draw_references(axes, references or {})
     for k, (ax, (name, rows)) in enumerate(zip(axes, panels, strict=True)):
-        ax.set_title(style.plain(name))
-        ax.set(xscale=xscale, yscale=yscale)
-        _draw_references(ax, references or {})
+        ax.set_title(style.plain(name), pad=22 if verticals else None)
         _draw_lines(ax, rows.assign(x=rows[x], y=rows[y], hue=rows[hue]), styles, markers, band)
         for text, at in (verticals or {}).items():  # named above the axes; the title makes room for the names
             ax.axvline(at, color=style.MUTED, linewidth=1.2, linestyle=":")
-            look = {"ha": "center", "va": "bottom", "fontsize": 11, "color": style.MUTED, **style.in_points(0, 3)}
-            ax.annotate(style.plain(text), (at, 1), xycoords=ax.get_xaxis_transform(), **look)
-            ax.set_title(style.plain(name), pad=22)
+            look = {"xycoords": ax.get_xaxis_transform(), "ha": "center", "va": "bottom"}
+            style.note(ax, style.plain(text), (at, 1), (0, 3), **look)
         if ylim:
             ax.set_ylim(ylim)
         if k + grid[1] >= len(panels):
@@ -135,19 +114,14 @@ def lines(
         heights = frame.groupby(hue)[y].mean()
         order.sort(key=lambda name: -heights[name])
     handles = [style.key(styles[name], style.method_label(name), marker=markers) for name in order]
-    handles += [style.key(pen, style.method_label(name)) for name, pen in _reference_styles(references or {}).items()]
-    style.legend(fig, handles, beside=len(axes) == 1, title=hue_label)
+    style.legend(fig, handles + reference_keys, beside=len(axes) == 1, title=hue_label)
     return fig
 
 
 def curves(
-    frame: pd.DataFrame,
-    *,
-    xlabel: str = "deferral rate",
-    ylabel: str = "system accuracy",
-    percent: str = "xy",
+    frame: pd.DataFrame, *, xlabel: str = "deferral rate", ylabel: str = "system accuracy", percent: str = "xy",
     **options: object,
-) -> Figure:
+) -> Figure:  # fmt: skip
     """Curves of methods with bands: `lines` of accuracy against deferral rate, unless other labels are given.
 
     Args:
@@ -169,18 +143,14 @@ def frontier(
     Dollars stand on a log axis when they are positive and span more than a factor of 30.
 
     Args:
-        frame: columns `method`, `dollars` (per 1,000 requests), `accuracy` (a fraction) and optionally `low`, `high`
-            (interval of the accuracy); rows of a method are joined in order of dollars.
+        frame: columns `method`, `dollars` (>= 0, per 1,000 requests), `accuracy` (a fraction) and optionally `low`,
+            `high` (interval of the accuracy); rows of a method are joined in order of dollars.
         agents: columns `agent`, `dollars`, `accuracy`.
-
-    Raises:
-        ValueError: negative dollars.
     """
     frame = check_frame("frame", frame, ["method"], ["dollars", "accuracy"], ["low", "high"])
     agents = check_frame("agents", agents, ["agent"], ["dollars", "accuracy"])
     for name, table in (("frame", frame), ("agents", agents)):
-        if len(bad := np.flatnonzero(table["dollars"] < 0)):
-            raise ValueError(f"{name}: column 'dollars' has {table['dollars'][bad[0]]} in row {bad[0]}")
+        refuse_rows(name, table, "dollars", table["dollars"] < 0)
     dollars = np.concatenate([frame["dollars"], agents["dollars"]])
     log = bool(dollars.min() > 0 and dollars.max() > 30 * dollars.min())
     styles = style.method_styles(list(frame["method"].unique()))

@@ -1,4 +1,4 @@
-"""Maps: numbers on a grid, and which agent wins where on the simplex or in the plane."""
+"""Maps: numbers on a grid, which agent wins where on the simplex or in the plane, and who gets what from the router."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,12 +11,13 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, TwoSlopeN
 from matplotlib.figure import Figure
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Polygon, Rectangle
+from matplotlib.patches import FancyBboxPatch, Patch, PathPatch, Polygon, Rectangle
+from matplotlib.path import Path
 from matplotlib.patheffects import withStroke
 from scipy.ndimage import distance_transform_edt
 
 from l2d_utils.plots import style
-from l2d_utils.plots.checks import check_choice, check_frame, panels_of
+from l2d_utils.plots.checks import check_choice, check_fractions, check_frame, panels_of
 from l2d_utils.plots.style import BLUE, FACE, INK, VERMILLION, mix
 
 DIVERGING = LinearSegmentedColormap.from_list(
@@ -28,7 +29,7 @@ SEQUENTIAL = LinearSegmentedColormap.from_list(
 )
 
 CHARACTER = 0.085  # inches; width of one in 11-point text
-
+TIP = 0.15  # inches; how far an arrowhead reaches beyond the end of its ribbon
 BORDER = {"color": INK, "linestyle": "--", "linewidth": 1.8}
 Decide = Callable[[np.ndarray], np.ndarray]
 
@@ -47,32 +48,18 @@ def _levels(frame: pd.DataFrame, column: str) -> dict[object, str]:
 
 @style.styled
 def heatmap(
-    frame: pd.DataFrame,
-    rows: str,
-    cols: str,
-    value: str,
-    *,
-    label: str,
-    significant: str | None = None,
-    panel: str | None = None,
-    center: float | None = 0.0,
-    best: str | None = None,
-    fmt: str | None = None,
-    xlabel: str | None = None,
-    ylabel: str | None = None,
-    title: str | None = None,
-) -> Figure:
+    frame: pd.DataFrame, rows: str, cols: str, value: str, *, label: str, significant: str | None = None,
+    panel: str | None = None, center: float | None = 0.0, best: str | None = None, fmt: str | None = None,
+    xlabel: str | None = None, ylabel: str | None = None, title: str | None = None,
+) -> Figure:  # fmt: skip
     """A number on a grid: regime maps of paired differences, validation loss over (λ, γ).
 
     Args:
         frame: columns `rows`, `cols` (the grid: numbers are sorted, names stay in order of appearance), `value` (NaN
-            leaves the cell blank), and optionally the boolean column `significant` (a dot in the cell's corner) and
-            the column `panel` (one map per value, common colours). Methods are shown by their labels.
+            leaves the cell blank; not all are), and optionally the boolean column `significant` (a dot in the cell's
+            corner) and the column `panel` (one map per value, common colours). Methods are shown by their labels.
         label: what the colour means, with its unit. best: "min" or "max" frames that cell of each panel.
         center: the value shown white on the blue-to-orange scale; None gives a sequential scale.
-
-    Raises:
-        ValueError: no finite value.
     """
     check_choice("best", best, [None, "min", "max"])
     frame = check_frame("frame", frame, [significant], gaps=[value], place=[rows, cols, panel])
@@ -195,11 +182,8 @@ def simplex_regions(
 
     Args:
         decide: panel title → callable from barycentric points (m, 3), rows >= 0 that sum to 1 (coordinate 1 is 1 in the
-            left corner, 2 in the right one, 3 at the top), to winners (m,) in {0, 1, 2}.
+            left corner, 2 in the right one, 3 at the top), to winners (m,), integers 0, 1, 2. At least one.
         bayes: a rule of the same kind whose borders are overlaid, dashed. resolution: grid points a side.
-
-    Raises:
-        ValueError: no rule, or a rule that returns something else than m integers from 0 to 2.
     """
     height = np.sqrt(3) / 2
     fig, axes = _panel_figure(decide, title, aspect=0.92)
@@ -223,8 +207,8 @@ def simplex_regions(
             artist.set_clip_path(outline)
         _name_regions(ax, x, y, grids[name], ideal)
         for k, (corner, align) in enumerate(zip(corners, ("left", "right", "center"), strict=True)):
-            look = {"ha": align, "va": "bottom" if k == 2 else "center", "fontsize": 11, "color": style.MUTED}
-            ax.annotate(f"$a_{k + 1}$ = 1", corner, **style.in_points(0, 6 if k == 2 else -16), **look)
+            shift, va = ((0, 6), "bottom") if k == 2 else ((0, -16), "center")
+            style.note(ax, f"$a_{k + 1}$ = 1", corner, shift, ha=align, va=va)
         ax.set_title(style.plain(name), loc="center", pad=24)
         ax.set(xlim=(-0.03, 1.03), ylim=(-0.02, height + 0.02), aspect="equal")
         ax.axis("off")
@@ -235,36 +219,25 @@ def simplex_regions(
 
 @style.styled
 def plane_regions(
-    decide: Mapping[str, Decide],
-    points: np.ndarray,
-    best: np.ndarray,
-    labels: Sequence[str],
-    *,
-    xlim: tuple[float, float],
-    ylim: tuple[float, float],
-    bayes: Decide | None = None,
-    border: str = "Bayes rule's borders",
-    meaning: str = "area: routed to;  point: best served by",
-    xlabel: str = "feature 1",
-    ylabel: str = "feature 2",
-    resolution: int = 300,
-    title: str | None = None,
-) -> Figure:
+    decide: Mapping[str, Decide], points: np.ndarray, best: np.ndarray, labels: Sequence[str], *,
+    xlim: tuple[float, float], ylim: tuple[float, float], bayes: Decide | None = None,
+    border: str = "Bayes rule's borders", meaning: str = "area: routed to;  point: best served by",
+    xlabel: str = "feature 1", ylabel: str = "feature 2", resolution: int = 300, title: str | None = None,
+) -> Figure:  # fmt: skip
     """Which agent a rule routes to in a plane of two features, with examples, one panel per rule.
 
     Args:
-        decide: panel title → callable from points (m, 2) to winners (m,) in 0..K-1. points: (n, 2) examples.
-        best: (n,) integers, the agent that each example had best gone to (gives colour and marker).
+        decide: panel title → callable from points (m, 2) to winners (m,), integers in 0..K-1. At least one.
+        points: (n, 2) examples, n >= 1. best: (n,) integers in 0..K-1, the agent that each had best gone to (gives
+            colour and marker).
         labels: the K agents' names. meaning: the legend's title.
         bayes: a rule whose borders are overlaid, dashed; border: its name in the legend.
-
-    Raises:
-        ValueError: no rule, shapes that do not match, no example, or integers outside 0..K-1.
     """
     points, best = np.asarray(points, dtype=np.float64), np.asarray(best)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
         raise ValueError(f"points: expected shape (n, 2) with n >= 1, found {points.shape}")
     best = _winners("best", lambda _: best, points, len(labels))
+    pens = [style.MethodStyle(style.agent_color(k), style.agent_marker(k), "none") for k in range(len(labels))]
     fig, axes = _panel_figure(decide, title, aspect=min(1.2, max(0.6, (ylim[1] - ylim[0]) / (xlim[1] - xlim[0]))))
     x, y = np.linspace(*xlim, resolution), np.linspace(*ylim, resolution)
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
@@ -272,21 +245,108 @@ def plane_regions(
     for ax, (name, rule) in zip(axes, decide.items(), strict=True):
         winners = _winners(f"rule {name!r}", rule, grid, len(labels)).reshape(resolution, -1)
         _draw_regions(ax, x, y, winners, ideal, len(labels))
-        for k in range(len(labels)):
-            look = {"color": style.agent_color(k), "markersize": 5.5, "markeredgecolor": FACE, "markeredgewidth": 0.7}
-            ax.plot(*points[best == k].T, style.agent_marker(k), linestyle="none", zorder=3, **look)
+        for k, pen in enumerate(pens):
+            look = {"color": pen.color, "markersize": 5.5, "markeredgecolor": FACE, "markeredgewidth": 0.7}
+            ax.plot(*points[best == k].T, pen.marker, linestyle="none", zorder=3, **look)
         ax.set(xlim=xlim, ylim=ylim, xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
         ax.set_aspect("equal", adjustable="box")
         ax.grid(False)
         ax.set_title(style.plain(name))
-    handles = []
-    for k, color in enumerate(map(style.agent_color, range(len(labels)))):
-        dot = Line2D([], [], color=color, marker=style.agent_marker(k), linestyle="none")
-        handles.append((Patch(facecolor=style.tint(color), edgecolor=color), dot))
     names = [style.plain(label) for label in labels]
+    handles = [(Patch(facecolor=style.tint(pen.color), edgecolor=pen.color), style.key(pen, "")) for pen in pens]
     if bayes is not None:
         handles.append(Line2D([], [], **BORDER))
         names.append(border)
     look = {"title": meaning, "handler_map": {tuple: HandlerTuple(ndivide=1, pad=0)}}
     fig.legend(handles, names, loc="outside lower center", ncols=min(5, len(names)), **look)
+    return fig
+
+
+def _ribbon(x0: float, low0: float, x1: float, low1: float, thick: float, color: str) -> PathPatch:
+    """A ribbon `thick` high from (x0, low0..) to (x1, low1..), leaving and arriving level, with an arrowhead."""
+    x1 -= TIP
+    mid, wing = (x0 + x1) / 2, 0.05
+    there = [(x0, low0), (mid, low0), (mid, low1), (x1, low1)]
+    head = [(x1, low1 - wing), (x1 + TIP, low1 + thick / 2), (x1, low1 + thick + wing), (x1, low1 + thick)]
+    back = [(mid, low1 + thick), (mid, low0 + thick), (x0, low0 + thick), (x0, low0)]
+    codes = [Path.MOVETO, *[Path.CURVE4] * 3, *[Path.LINETO] * 4, *[Path.CURVE4] * 3, Path.CLOSEPOLY]
+    return PathPatch(Path([*there, *head, *back], codes), facecolor=color, edgecolor="none", zorder=2)
+
+
+def _box(ax: Axes, x: float, y: float, w: float, h: float, color: str) -> None:
+    look = {"facecolor": style.tint(color), "edgecolor": color, "linewidth": 1.6, "zorder": 3}
+    ax.add_patch(FancyBboxPatch((x, y), w, h, boxstyle="round,pad=0,rounding_size=0.12", **look))
+
+
+def _write(ax: Axes, x: float, y: float, text: str, **look: object) -> None:
+    ax.text(x, y, style.plain(text), **{"ha": "center", "va": "center_baseline", "zorder": 5, **look})
+
+
+def _thumbnails(ax: Axes, images: np.ndarray, x: float, y: float, side: float) -> None:
+    """Up to nine images in a square whose upper left corner is (x, y)."""
+    if images.ndim == 4 and images.shape[-1] == 1:
+        images = images[..., 0]
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[-1] != 3) or not images.size:
+        raise ValueError(f"inputs: expected shape (n, H, W), (n, H, W, 1) or (n, H, W, 3), found {images.shape}")
+    if images.dtype != np.uint8 and not ((images >= 0) & (images <= 1)).all():
+        raise ValueError("inputs: expected uint8, or floats from 0 to 1")
+    images = images[:9]
+    across = int(np.ceil(np.sqrt(len(images))))
+    step = side / across
+    for i, image in enumerate(images):
+        row, column = divmod(i, across)
+        corner = x + column * step + 0.03, y - (row + 1) * step + 0.03
+        thumb = ax.inset_axes([*corner, step - 0.06, step - 0.06], transform=ax.transData, zorder=4)
+        thumb.imshow(image, interpolation="nearest", cmap="gray_r", vmin=0, vmax=255 if image.dtype == np.uint8 else 1)
+        thumb.axis("off")
+
+
+@style.styled
+def router_diagram(
+    agents: Sequence[str], shares: Sequence[float], *, captions: Sequence[str] | None = None,
+    inputs: np.ndarray | None = None, title: str | None = None,
+) -> Figure:  # fmt: skip
+    """The problem in one picture: inputs, a router, and agents, with ribbons as wide as their shares.
+
+    Args:
+        agents: K names. shares: (K,) fractions that sum to 1. captions: K second lines (what the agent is good at, what
+            it costs).
+        inputs: up to nine small images shown at the left: (n, H, W), (n, H, W, 1) or (n, H, W, 3), uint8 or floats in
+            [0, 1]; grey ones are drawn dark on white.
+    """
+    shares = check_fractions("shares", shares)
+    captions = [""] * len(agents) if captions is None else list(captions)
+    n = len(agents)
+    for name, found in (("shares", shares), ("captions", captions)):
+        if len(found) != n:
+            raise ValueError(f"{name}: {len(found)} entries for {n} agents")
+    height = max(3.4, 0.95 * n)  # data units are inches: the axes fill the page
+    flow = min(1.5, height / 2.2)  # how high all ribbons together are
+    fig = style.new_figure(height + (0.45 if title else 0.1), title)
+    ax = fig.subplots()
+    ax.set(xlim=(0, style.WIDTH), ylim=(0, height), aspect="equal")
+    ax.axis("off")
+    middle = height / 2
+    left, router, right = (0.1, 1.75), (2.7, 1.95), (6.65, 2.25)  # x and width of the three columns
+    _box(ax, left[0], middle - left[1] / 2, left[1], left[1], style.MUTED)
+    if inputs is not None:
+        _thumbnails(ax, np.asarray(inputs), left[0] + 0.1, middle + left[1] / 2 - 0.1, left[1] - 0.2)
+    _write(ax, left[0] + left[1] / 2, middle - (0 if inputs is None else left[1] / 2 + 0.2), "inputs")
+    _box(ax, router[0], middle - flow / 2 - 0.1, router[1], flow + 0.2, style.MUTED)
+    _write(ax, router[0] + router[1] / 2, middle + 0.14, "router", fontsize=14, fontweight="bold")
+    _write(ax, router[0] + router[1] / 2, middle - 0.2, "argmax of the scores", fontsize=11)
+    low = middle - flow / 2
+    ax.add_patch(_ribbon(left[0] + left[1] + 0.06, low, router[0] - 0.06, low, flow, "#C9CED6"))
+    start = middle + flow / 2
+    for k, (agent, share, caption) in enumerate(zip(agents, shares, captions, strict=True)):
+        color, centre, thick = style.agent_color(k), height - (k + 0.5) * height / n, flow * share
+        bold = {"fontweight": "bold", "color": style.readable(style.mix(color, style.INK, 0.3))}
+        start -= thick
+        if share > 0:
+            ends = router[0] + router[1] + 0.04, start, right[0] - 0.62, centre - thick / 2
+            ax.add_patch(_ribbon(*ends, thick, style.mix(color, style.FACE, 0.35)))
+        _write(ax, right[0] - 0.32, centre, f"{share:.0%}", fontsize=12, **bold)
+        _box(ax, right[0], centre - 0.36, right[1], 0.72, color)
+        _write(ax, right[0] + 0.14, centre + (0.15 if caption else 0), agent, fontsize=12.5, ha="left", **bold)
+        _write(ax, right[0] + 0.14, centre - 0.15, caption, fontsize=11, ha="left")
     return fig

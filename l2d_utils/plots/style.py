@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -12,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 
 from l2d_utils.methods import METHODS, label
 
@@ -124,32 +126,21 @@ STYLE: dict[str, object] = {
     **dict.fromkeys(("axes.spines.right", "axes.spines.top", "legend.frameon"), False),
     **dict.fromkeys(("axes.axisbelow", "axes.grid"), True),
     **dict.fromkeys(("figure.dpi", "savefig.dpi"), DPI),
-    "axes.titlelocation": "left",
-    "axes.titlesize": 12.5,
-    "figure.facecolor": FACE,
-    "figure.figsize": (WIDTH, 4.5),
-    "figure.titlesize": 14,
-    "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],
-    "grid.color": GRID,
-    "grid.linewidth": 0.8,
-    "lines.linewidth": 2.0,
-    "lines.markersize": 7,
-    "mathtext.fontset": "dejavusans",
+    "axes.titlelocation": "left", "axes.titlesize": 12.5,
+    "figure.facecolor": FACE, "figure.figsize": (WIDTH, 4.5), "figure.titlesize": 14,
+    "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "mathtext.fontset": "dejavusans",
+    "grid.color": GRID, "grid.linewidth": 0.8, "lines.linewidth": 2.0, "lines.markersize": 7,
     "svg.hashsalt": "l2d_utils",
-}
+}  # fmt: skip
 
 
 def use_style() -> None:
     """Set the book's style for everything drawn afterwards; inside Jupyter also make figures show as plain
     PNG at their true size. Safe without a display and outside Jupyter."""
     mpl.rcParams.update(STYLE)
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
-    shell = get_ipython()
-    if shell is None or not hasattr(shell, "kernel"):
+    ipython = sys.modules.get("IPython")  # whoever runs inside Jupyter has it loaded
+    shell = ipython and ipython.get_ipython()
+    if not hasattr(shell, "kernel"):
         return
     from IPython.core.pylabtools import select_figure_formats
     from matplotlib_inline.config import InlineBackend
@@ -199,9 +190,10 @@ def legend(fig: Figure, handles: Sequence[Line2D], *, beside: bool = False, titl
         fig.legend(handles=handles, loc="outside lower center", title=title, ncols=max(1, min(4, columns)))
 
 
-def in_points(x: float, y: float) -> dict[str, object]:
-    """Arguments of `Axes.annotate`: text shifted by (x, y) points from where it stands, even outside the axes."""
-    return {"xytext": (x, y), "textcoords": "offset points", "annotation_clip": False}
+def note(ax: Axes, text: str, at: tuple, shift: tuple[float, float], **look: object) -> Annotation:
+    """Text shifted by so many points from `at` (data, unless xycoords says other), even outside the axes."""
+    look = {"textcoords": "offset points", "annotation_clip": False, "fontsize": 11, "color": MUTED, **look}
+    return ax.annotate(text, at, xytext=shift, **look)
 
 
 def as_percent(axis) -> None:

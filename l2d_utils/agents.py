@@ -31,14 +31,9 @@ def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) 
 
 
 def specialist(
-    labels: np.ndarray,
-    home: Collection[int],
-    n_classes: int,
-    *,
-    accuracy: float = 1.0,
-    elsewhere: float | None = None,
-    random_state: int,
-) -> np.ndarray:
+    labels: np.ndarray, home: Collection[int], n_classes: int, *, accuracy: float = 1.0,
+    elsewhere: float | None = None, random_state: int,
+) -> np.ndarray:  # fmt: skip
     """Answers int64 (n,) of a simulated expert to inputs with labels (n,) in 0..n_classes−1.  [reconstructed]
 
     It is right with probability `accuracy` on its `home` classes and `elsewhere` on the others (None is 1/n_classes, a

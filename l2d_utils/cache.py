@@ -31,14 +31,9 @@ Kept = pd.DataFrame | dict[str, np.ndarray]
 
 
 def keep(
-    folder: str | Path,
-    compute: Callable[..., Kept],
-    /,
-    *,
-    say: Callable[[str], None] | None = None,
-    resume: str = "",
-    **arguments: Any,
-) -> Kept:
+    folder: str | Path, compute: Callable[..., Kept], /, *, say: Callable[[str], None] | None = None,
+    resume: str = "", **arguments: Any,
+) -> Kept:  # fmt: skip
     """`compute(**arguments)`, kept in `folder` under a key of what it depends on, or read back from there.
 
     Args:

@@ -101,15 +101,9 @@ def select(
 
 
 def search_margins(
-    estimator: BaseEstimator,
-    X: ArrayLike,
-    costs: ArrayLike,
-    X_held: ArrayLike,
-    costs_held: ArrayLike,
-    *,
-    start: ArrayLike,
-    steps: tuple[float, ...] = (1.5, 1.2),
-) -> Chosen:
+    estimator: BaseEstimator, X: ArrayLike, costs: ArrayLike, X_held: ArrayLike, costs_held: ArrayLike, *,
+    start: ArrayLike, steps: tuple[float, ...] = (1.5, 1.2),
+) -> Chosen:  # fmt: skip
     """Free search over one margin per agent: try ρ_k·step and ρ_k/step in turn, keep what helps held out.  [ours]
 
     Args:

@@ -13,14 +13,9 @@ from l2d_utils.validate import check_costs, check_matrix, check_positive
 
 
 def kernel_features(
-    prompts: Sequence[str],
-    embeddings: NDArray,
-    scores: NDArray,
-    train: NDArray,
-    *,
-    dim: int = 300,
+    prompts: Sequence[str], embeddings: NDArray, scores: NDArray, train: NDArray, *, dim: int = 300,
     neighbours: int = 50,
-) -> NDArray[np.float64]:
+) -> NDArray[np.float64]:  # fmt: skip
     """Features that let a linear router follow clusters of prompts, (n, dim + K), fitted on the training rows.
 
     Landmark (Nyström) features of a Gaussian kernel on embeddings and TF-IDF words side by side [prior: Williams,

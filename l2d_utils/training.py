@@ -43,22 +43,12 @@ def one_cycle(progress: float) -> float:
 
 
 def train(
-    module: ImageClassifier,
-    images: np.ndarray,
-    batch_loss: BatchLoss,
-    *,
-    epochs: int,
-    batch_size: int = 128,
-    lr: float = 3e-3,
-    weight_decay: float = 0.01,
-    random_state: int,
-    dtype: torch.dtype = torch.float32,
-    autocast: torch.dtype | None = None,
-    device: str | torch.device | None = None,
+    module: ImageClassifier, images: np.ndarray, batch_loss: BatchLoss, *, epochs: int, batch_size: int = 128,
+    lr: float = 3e-3, weight_decay: float = 0.01, random_state: int, dtype: torch.dtype = torch.float32,
+    autocast: torch.dtype | None = None, device: str | torch.device | None = None,
     augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
-    progress: Callable[[int, float, float], None] | None = None,
-    checkpoint: str | Path | None = None,
-) -> list[float]:
+    progress: Callable[[int, float, float], None] | None = None, checkpoint: str | Path | None = None,
+) -> list[float]:  # fmt: skip
     """Train a module in place with AdamW under a one-cycle learning rate; the mean training loss per epoch.
 
     Deterministic per random_state (the initial weights are the caller's: `seeded`).
@@ -142,16 +132,9 @@ def train(
 
 
 def classifier_outputs(
-    images: np.ndarray,
-    labels: np.ndarray,
-    out_images: np.ndarray,
-    *,
-    network: Callable[..., nn.Module],
-    n_classes: int,
-    random_state: int,
-    checkpoint: str | Path | None = None,
-    **settings,
-) -> dict[str, np.ndarray]:
+    images: np.ndarray, labels: np.ndarray, out_images: np.ndarray, *, network: Callable[..., nn.Module],
+    n_classes: int, random_state: int, checkpoint: str | Path | None = None, **settings,
+) -> dict[str, np.ndarray]:  # fmt: skip
     """Train a classifier on images and labels (n,): its `agents.outputs` on `out_images` (m, H, W, C), of its dtype.
 
     Args:

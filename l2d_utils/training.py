@@ -51,20 +51,14 @@ def train(
 ) -> list[float]:  # fmt: skip
     """Train a module in place with AdamW under a one-cycle learning rate; the mean training loss per epoch.
 
-    Deterministic per random_state (the initial weights are the caller's: `seeded`).
+    Deterministic per random_state (the initial weights are the caller's: `seeded`). ValueError: bad settings, or
+    another run's checkpoint. FloatingPointError: a loss that is not finite (epoch and batch named).
 
-    Args:
-        images: uint8 (n, H, W, C), kept so until the batch.
-        batch_loss: (outputs (b, K) of `dtype`, int64 row numbers (b,) on the CPU) → scalar mean loss.
-        dtype: of the parameters; autocast=torch.bfloat16 runs the network (not the loss) in lower precision.
-        augment: (batch uint8, generator) → batch uint8, on the CPU; see `flip_and_shift`.
-        progress: is called after every epoch with epoch, loss and images per second; see `progress_bar`.
-        checkpoint: file that keeps the state after every epoch, one per run. A run that finds its own goes on from
-            there, and ends bitwise where an uninterrupted one does.
-
-    Raises:
-        ValueError: bad settings, or another run's checkpoint.
-        FloatingPointError: a loss that is not finite (epoch and batch named).
+    images: uint8 (n, H, W, C). batch_loss: (outputs (b, K) of `dtype`, int64 row numbers (b,) on the CPU) → scalar mean
+    loss. dtype: of the parameters; autocast=torch.bfloat16 runs the network (not the loss) in lower precision. augment:
+    (batch uint8, generator) → batch uint8, on the CPU. progress: is called after every epoch with epoch, loss and
+    images per second. checkpoint: file that keeps the state after every epoch, one per run. A run that finds its own
+    goes on from there, and ends bitwise where an uninterrupted one does.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or not len(images):
@@ -137,9 +131,8 @@ def classifier_outputs(
 ) -> dict[str, np.ndarray]:  # fmt: skip
     """Train a classifier on images and labels (n,): its `agents.outputs` on `out_images` (m, H, W, C), of its dtype.
 
-    Args:
-        network: makes the untrained classifier from n_outputs, mean and std (of the training pixels).
-        settings: of `train`; with a checkpoint it is part of a long study and shows a progress bar.
+    network: makes the untrained classifier from n_outputs, mean and std (of the training pixels). settings: of `train`;
+    with a checkpoint it is part of a long study and shows a progress bar.
     """
     mean, std = channel_moments(images)
     with seeded(random_state):

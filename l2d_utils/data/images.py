@@ -6,6 +6,7 @@ import json
 import re
 import struct
 import zipfile
+from collections import namedtuple
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,13 +55,8 @@ class ImageData:
 def load_images(name: str) -> ImageData:
     """Load an image data set by name; the arrays are cached and read-only.
 
-    Args:
-        name: "mnist5k" and "digits" are always there; "fashion_mnist" comes from Debian's package or `L2D_DATA_DIR`,
-            any other ("cifar10", "cifar100", "pathmnist", ...) from `L2D_DATA_DIR`, in the layouts of `l2d_utils.data`.
-
-    Raises:
-        FileNotFoundError: no such data; the places searched are named.
-        DataError: a damaged file, or one of another layout.
+    name: "mnist5k" and "digits" are always there; "fashion_mnist" comes from Debian's package or `L2D_DATA_DIR`, any
+    other ("cifar10", "cifar100", "pathmnist", ...) from `L2D_DATA_DIR`. Layouts and errors: see `l2d_utils.data`.
 
     Example:
         >>> load_images("digits").images.shape
@@ -160,8 +156,7 @@ def _image_files(folder: Path) -> dict[str, list[Path]]:
 
 def _parquet_images(name: str, folder: Path) -> ImageData:
     images, labels, test, digests, classes = [], [], [], [], None
-    parts = _image_files(folder)
-    for part, paths in parts.items():
+    for part, paths in _image_files(folder).items():
         for path in paths:
             digests.append(path.read_bytes())
             table = read_parquet(path)
@@ -174,8 +169,7 @@ def _parquet_images(name: str, folder: Path) -> ImageData:
             labels += table.column(label_column).to_pylist()
             test += [part == "test"] * len(cells)
             classes = classes or _class_names(table, label_column)
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
+    if len(shapes := {image.shape for image in images}) > 1:
         raise DataError(f"{folder}: images of one size are expected; found {sorted(shapes)[:4]}")
     arrays = np.stack(images), np.array(labels), np.array(test)
     how = ", decoded from parquet in the Hugging Face layout"
@@ -231,25 +225,15 @@ def _checked(name, images, labels, test, classes, how, sha256, path) -> ImageDat
 HUMAN_COLUMNS = ["path", "label", "human_1", "human_2", "human_3", "human_aggregate"]
 
 
-@dataclass(frozen=True, eq=False)
-class HumanLabels:
-    """What people answered, in the order of CIFAR-10's training rows: int64 labels (n, 3), aggregate (n,)."""
-
-    labels: np.ndarray
-    aggregate: np.ndarray
-    source: str
-    sha256: str
+#: What people answered, in the order of CIFAR-10's training rows: int64 labels (n, 3), aggregate (n,).
+HumanLabels = namedtuple("HumanLabels", "labels aggregate source sha256")
 
 
 def load_human_labels() -> HumanLabels:
     """Three human labels per CIFAR-10 training image, and their aggregate.  [prior: Wei et al. 2022]
 
     Joined on the image's path to the training rows of `load_images("cifar10")`, in their order. The three columns are
-    shuffled annotators, not three fixed people.
-
-    Raises:
-        FileNotFoundError: no such file.
-        DataError: a column is missing, or a path or a label disagrees.
+    shuffled annotators, not three fixed people. DataError: a column is missing, or a path or a label disagrees.
     """
     folder = data_folder()
     path = None if folder is None else folder / "cifar10" / "cifar10n_humans.parquet"
@@ -271,9 +255,6 @@ def load_human_labels() -> HumanLabels:
     if len(wrong := np.flatnonzero(humans["label"].to_numpy() != labels)):
         row, found = int(wrong[0]), humans["label"].iloc[wrong[0]]
         raise DataError(f"{path}: {paths[row]!r} has label {found}, but {labels[row]} in the images")
-    return HumanLabels(
-        frozen(humans[["human_1", "human_2", "human_3"]].to_numpy(np.int64)),
-        frozen(humans["human_aggregate"].to_numpy(np.int64)),
-        f"{len(paths):,} CIFAR-10 training images with three human labels each from CIFAR-10N (CC BY-NC 4.0)",
-        digest(path.read_bytes()),
-    )
+    said, aggregate = (frozen(humans[c].to_numpy(np.int64)) for c in (HUMAN_COLUMNS[2:5], "human_aggregate"))
+    source = f"{len(paths):,} CIFAR-10 training images with three human labels each from CIFAR-10N (CC BY-NC 4.0)"
+    return HumanLabels(said, aggregate, source, digest(path.read_bytes()))

@@ -41,12 +41,9 @@ def stratified_subset(labels: np.ndarray, rows: np.ndarray, size: int, random_st
 def split_images(data: ImageData, *, validation: float, test: float | None = None, random_state: int) -> Split:
     """Split rows into train, validation and test parts, stratified by class, deterministic in random_state.
 
-    Args:
-        validation, test: a number of rows, or a fraction in (0, 1) of the rows outside a given test part. A test part
-            that the data brings is kept as it is, and `test` must then be None; otherwise `test` is needed.
-
-    Raises:
-        ValueError: a part would lack a class (named), or be empty; `test` given or missing against the rule.
+    validation, test: a number of rows, or a fraction in (0, 1) of the rows outside a given test part. A test part that
+    the data brings is kept as it is, and `test` must then be None; otherwise `test` is needed. ValueError: a part would
+    lack a class (named), or be empty; `test` given or missing against the rule.
 
     Example:
         >>> from l2d_utils.data import load_images
@@ -70,12 +67,10 @@ def split_images(data: ImageData, *, validation: float, test: float | None = Non
     # a stream of its own, so that validation rows do not depend on how the test rows were drawn
     validation_rows = stratified_subset(labels, rest, size, random_state + 1_000_003)
     split = Split(np.setdiff1d(rest, validation_rows, assume_unique=True), validation_rows, test_rows)
-    for part in ("train", "validation", "test"):
-        counts = np.bincount(labels[getattr(split, part)], minlength=len(data.classes))
-        if not counts.all():
-            missing = int(np.argmin(counts))
-            where = f"the {part} part of {data.name}"
-            raise ValueError(f"{where} has no row of class {missing} ({data.classes[missing]!r})")
+    for part, rows in vars(split).items():
+        if len(missing := np.setdiff1d(np.arange(len(data.classes)), labels[rows])):
+            lost = f"class {missing[0]} ({data.classes[missing[0]]!r})"
+            raise ValueError(f"the {part} part of {data.name} has no row of {lost}")
     return split
 
 

@@ -45,11 +45,8 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
     """Load "paretobandit" (embedded), a name under `$L2D_DATA_DIR/routing`, or a .csv or .parquet path.
 
     Columns: prompt (text), optionally task and split (text), score/<agent> in [0, 1] for two or more agents, optionally
-    cost/<agent> in dollars per request, for all agents or none. Other columns are ignored.
-
-    Raises:
-        FileNotFoundError: no such table.
-        DataError: column, row (the first is row 0) and value are named.
+    cost/<agent> in dollars per request, for all agents or none. Other columns are ignored. FileNotFoundError: no such
+    table. DataError: column, row (the first is row 0) and value are named.
 
     Example:
         >>> table = load_routing("paretobandit")
@@ -73,15 +70,9 @@ def load_routing(name_or_path: str | Path) -> RoutingTable:
 
 
 def read_table(path: Path, empty: Sequence[str] = (), **how: str) -> pd.DataFrame:
-    """A .csv or .parquet file as it is, prompts and tasks of a csv as text.
-
-    Args:
-        empty: cells of a csv's score/<agent> and cost/<agent> columns that are read as missing (NaN).
-        how: further arguments of `pandas.read_csv`: sep, decimal.
-
-    Raises:
-        DataError: not readable, or a column that stands there twice.
-    """
+    """A .csv or .parquet file as it is, prompts and tasks of a csv as text. DataError: not readable, or a column that
+    stands there twice. empty: cells of a csv's score/<agent> and cost/<agent> columns that are read as missing (NaN).
+    how: further arguments of `pandas.read_csv`: sep, decimal."""
     if path.suffix.lower() == ".parquet":
         return read_parquet(path).to_pandas()
     try:
@@ -140,8 +131,7 @@ def _numbers(frame: pd.DataFrame, column: str, name: str, upper: float) -> np.nd
     if len(wrong := np.flatnonzero(~(np.isfinite(values) & (values >= 0) & (values <= upper)))):
         row = int(wrong[0])
         unit = "a score in [0, 1]" if upper == 1.0 else "a cost in dollars, finite and >= 0,"
-        more = f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else ""
-        found = f"{frame[column].iloc[row]!r}{more}"
+        found = repr(frame[column].iloc[row]) + (f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else "")
         raise DataError(f"{name}: column {column!r}, row {row}: {unit} is expected; found {found}")
     return values
 

@@ -15,7 +15,6 @@ from numpy.typing import ArrayLike, NDArray
 from l2d_utils import choose as choosing
 from l2d_utils import methods as table
 from l2d_utils.data import Split
-from l2d_utils.methods import Method
 from l2d_utils.metrics import deferral_loss, measured
 from l2d_utils.results import joined, tidy
 from l2d_utils.routers import DeferralRouter
@@ -74,7 +73,7 @@ def tune(keys: Iterable[str], problem: Problem, **fit: Any) -> dict[str, Tuned]:
     return {method.key: tuned[method.key] for method in wanted}
 
 
-def _checked(key: str, problem: Problem) -> Method:
+def _checked(key: str, problem: Problem) -> table.Method:
     method = table.find(key)
     for need in method.needs:
         if getattr(problem, need, None) is None:
@@ -83,7 +82,7 @@ def _checked(key: str, problem: Problem) -> Method:
 
 
 def fit_method(
-    method: Method, problem: Problem, every: int = 1, ridge_factor: float = 1.0, ridge: float | None = None,
+    method: table.Method, problem: Problem, every: int = 1, ridge_factor: float = 1.0, ridge: float | None = None,
     solver: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[Any]]:  # fmt: skip
     """Settings of a trained router (every, ridge_factor: as in `methods.settings`), with a fit on the training rows.
@@ -125,7 +124,7 @@ def _free_margins(estimator: Any, problem: Problem, ridge_factor: float) -> tupl
     return [{**found.setting, "l2": l2}], [found.best]
 
 
-def choose_setting(method: Method, settings: list[dict[str, Any]], fitted: list[Any], problem: Problem) -> Tuned:
+def choose_setting(method: table.Method, settings: list[dict[str, Any]], fitted: list[Any], problem: Problem) -> Tuned:
     """The setting that does best on the validation rows. fitted: per setting, the router or the base that is moved; of
     them `decision_function` is used."""
     held = problem.split.validation
@@ -192,11 +191,9 @@ def compare(
 ) -> pd.DataFrame:  # fmt: skip
     """Tune every method on validation rows and measure it on test rows, for one problem per seed.
 
-    Args:
-        keys: methods of the table: trained, moved, or controls.
-        problem_of: seed → Problem. The seed should decide everything random: split, experts, training.
-        every, ridge_factor, solver: as in `fit_method`; every router gets the seed as its random_state.
-        constants: entries of other tidy columns, for example notebook="06", study="quick", setting="70/20/10", n=500.
+    keys: methods of the table: trained, moved, or controls. problem_of: seed → Problem; the seed should decide
+    everything random: split, experts, training. every, ridge_factor, solver: as in `fit_method`; every router gets the
+    seed as its random_state. constants: entries of other tidy columns, for example notebook="06", n=500.
 
     Returns a tidy frame. Test: deferral_loss; share and regret by agent. Validation: deferral_loss at the chosen
     setting; "chosen" by parameter, and "edge" where a chosen value lies on the edge.

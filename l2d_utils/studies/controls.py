@@ -24,7 +24,7 @@ def shuffled_costs(problem: Problem, random_state: int) -> Problem:
     """The problem with the rows of costs dealt out anew among the inputs, within each part of the split: there still is
     a best agent on average, but no input says anything about its costs.  [ours]"""
     rng, costs = np.random.default_rng(random_state), problem.costs.copy()
-    for rows in (problem.split.train, problem.split.validation, problem.split.test):
+    for rows in vars(problem.split).values():
         costs[rows] = costs[rng.permutation(rows)]
     return problem._replace(costs=costs, expected=None, labels=None, dollars=None)
 

@@ -37,8 +37,7 @@ def differences(frame: pd.DataFrame, baseline: str, metric: str = "deferral_loss
     if baseline not in table:
         raise ValueError(f"baseline {baseline!r} is none of the methods {list(table)}")
     found = {name: paired(values, table[baseline]) for name, values in table.items() if name != baseline}
-    rows = [{"method": name, "decided": gap.excludes_zero, **gap._asdict()} for name, gap in found.items()]
-    return pd.DataFrame(rows)
+    return pd.DataFrame([{"method": k, "decided": gap.excludes_zero, **gap._asdict()} for k, gap in found.items()])
 
 
 def per_agent(frame: pd.DataFrame, quantity: str = "share") -> pd.DataFrame:
@@ -55,8 +54,7 @@ def best_of(frame: pd.DataFrame, methods: Sequence[str]) -> str:
 
 def with_interval(frame: pd.DataFrame, fmt: str = "{:.3f}") -> pd.Series:
     """Columns mean and high as text: "0.190 ± 0.003"."""
-    half = (frame["high"] - frame["mean"]).map(fmt.replace("+", "").format)
-    return frame["mean"].map(fmt.format) + " ± " + half
+    return frame["mean"].map(fmt.format) + " ± " + (frame["high"] - frame["mean"]).map(fmt.replace("+", "").format)
 
 
 def overview(frame: pd.DataFrame) -> pd.DataFrame:

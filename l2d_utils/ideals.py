@@ -6,7 +6,7 @@ values ω_ik = dQ_k/dP with mean 1. On a finite support with probabilities `p` t
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,14 +34,11 @@ def kl_log_density(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """KL ideals: log dQ_k/dP = −c_k/λ − log Z_k with Z_k = E_P[exp(−c_k/λ)].  [paper, form reconstructed]
 
-    Given as the log density (n, K), in nats, and log Z (K,).
+    Given as the log density (n, K), in nats, and log Z (K,). ValueError: λ ≤ 0, costs not finite, p no distribution.
 
     Args:
         costs: (n, K) of any sign: c_k(x, y) for the joint ideal, or E[c_k | x] for the marginal one.
         temperature: λ > 0, in their unit. p: (n,) probabilities of the rows; equal by default.
-
-    Raises:
-        ValueError: λ ≤ 0, costs not finite, p no distribution.
 
     Example:
         >>> log_density, log_normaliser = kl_log_density([[0.0, 1.0], [1.0, 1.0]], temperature=0.5)
@@ -63,14 +60,11 @@ def alpha_density(cost: ArrayLike, temperature: float, alpha: float, p: ArrayLik
 
     The density (n,) is 0 on rows of probability 0 (α ≠ 1), where it is not determined. The divergence is
     D_f(Q‖P) = E_P[f(ω)] with f(t) = 4/(1−α²)·(1 − t^{(1+α)/2}), so f'(t) = 2/(α−1)·t^{(α−1)/2}; α → 1 is the KL
-    ideal, and that value is computed as such.
+    ideal, and that value is computed as such. ValueError: cost not finite, λ ≤ 0, α = −1, p no distribution.
 
     Args:
         cost: (n,) costs of one agent. temperature: λ > 0. p: (n,) probabilities; equal by default.
         alpha: any finite number except −1; below 1 every row keeps mass, above 1 dear rows get none.
-
-    Raises:
-        ValueError: cost not finite, λ ≤ 0, α = −1, p no distribution.
     """
     cost = check_matrix("cost", np.asarray(cost)[:, None])[:, 0].astype(np.float64)
     temperature = check_positive("temperature", temperature)
@@ -138,11 +132,10 @@ def joint_log_ratio(
     log_p = _log_probabilities(p, len(np.asarray(posterior)))
     with np.errstate(divide="ignore"):
         log_posterior = np.log(check_matrix("posterior", posterior))
-    logs = []
-    for cost in (expert_cost, model_cost):
-        log_mass = logsumexp(log_posterior - np.asarray(cost) / check_positive("temperature", temperature), axis=1)
-        logs.append(log_mass - logsumexp(log_mass + log_p))
-    return logs[0] - logs[1]
+    energies = (np.asarray(cost) / check_positive("temperature", temperature) for cost in (expert_cost, model_cost))
+    masses = (logsumexp(log_posterior - energy, axis=1) for energy in energies)
+    expert, model = (log_mass - logsumexp(log_mass + log_p) for log_mass in masses)
+    return expert - model
 
 
 def marginal_log_ratio(
@@ -158,8 +151,7 @@ def marginal_log_ratio(
     return log_density[:, 0] - log_density[:, 1]
 
 
-@dataclass(frozen=True)
-class ProperLoss:
+class ProperLoss(NamedTuple):
     """A proper loss for two classes written on a real score s, with the link that turns s into a log density ratio.
 
     `positive(s)` is paid on examples of Q_m and `negative(s)` on examples of Q_h; `log_ratio(s)` inverts the

@@ -120,10 +120,6 @@ def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayL
         >>> curve.rate, curve.cost, curve.area
         (array([0. , 0.5, 1. ]), array([0.5, 0. , 0. ]), 0.125)
     """
-    return _curve(*_check_scored(scores, model_cost, expert_cost))
-
-
-def _check_scored(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike) -> tuple[NDArray, NDArray]:
     scores = np.asarray(scores, dtype=np.float64)
     costs = check_costs(np.column_stack([model_cost, expert_cost]))
     check_same_rows(scores=scores, costs=costs)
@@ -131,10 +127,6 @@ def _check_scored(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLi
         raise ValueError(f"scores must be (n,); found shape {scores.shape}")
     if np.isnan(scores).any():
         raise ValueError(f"scores must not be NaN; row {int(np.isnan(scores).argmax())} is")
-    return scores, costs
-
-
-def _curve(scores: NDArray, costs: NDArray) -> DeferralCurve:
     n, order = len(scores), np.argsort(-scores, kind="stable")
     change = (costs[:, 1] - costs[:, 0])[order]
     starts = np.concatenate([[True], scores[order][1:] != scores[order][:-1]])
@@ -146,17 +138,15 @@ def _curve(scores: NDArray, costs: NDArray) -> DeferralCurve:
 
 def gap_closed(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike) -> float:
     """Share of the area between random and oracle deferral that the scores close: 0 random, 1 oracle, < 0 worse.
-
-    Raises:
-        ValueError: the oracle gains nothing over random (the cost difference is the same on every row).
+    ValueError if the oracle gains nothing over random (the cost difference is the same on every row).
 
     Example:
         >>> gap_closed([0.9, 0.7, 0.5, 0.1], model_cost=[1, 0, 1, 0], expert_cost=[0, 0, 0, 0])
         0.5
     """
-    scores, costs = _check_scored(scores, model_cost, expert_cost)
-    gain = costs[:, 0] - costs[:, 1]
-    area, oracle, random = (_curve(s, costs).area for s in (scores, gain, np.zeros(len(costs))))
+    model, expert = check_costs(np.column_stack([model_cost, expert_cost])).T
+    rankings = (scores, model - expert, np.zeros(len(model)))
+    area, oracle, random = (deferral_curve(ranking, model, expert).area for ranking in rankings)
     if random - oracle <= 1e-15:
         raise ValueError("the cost difference of the two agents is the same on every row: there is no gap to close")
     return float((random - area) / (random - oracle))

@@ -23,14 +23,12 @@ def chow(model_cost: ArrayLike, expert_cost: ArrayLike, price: float = 0.0) -> N
     return np.asarray(model_cost) - np.asarray(expert_cost) >= price
 
 
-def log_ratio_threshold(
-    price: float, temperature: float, log_normaliser_model: float, log_normaliser_expert: float
-) -> float:
+def log_ratio_threshold(price: float, temperature: float, log_z_model: float, log_z_expert: float) -> float:
     """log τ at which thresholding log Q_m/Q_h of the marginal KL ideals is Chow's rule at `price`.
 
     t = λ·log(τ·Z_m/Z_h), hence log τ = t/λ + log Z_h − log Z_m.  [paper, form reconstructed]
     """
-    return float(price / check_positive("temperature", temperature) + log_normaliser_model - log_normaliser_expert)
+    return float(price / check_positive("temperature", temperature) + log_z_model - log_z_expert)
 
 
 def threshold_for_rate(scores: ArrayLike, rate: float) -> float:

@@ -52,10 +52,7 @@ class Sample(NamedTuple):
 def features(penultimate: ArrayLike, probabilities: ArrayLike) -> NDArray:
     """What a scorer sees, (n, width + L + 3): penultimate layer, softmax, then 1 − max_y h_y, the entropy (nats) and
     1 − top-two margin. These three are functions of the softmax; they put the confidence rule within a linear scorer's
-    reach.
-
-    Raises:
-        ValueError: shapes that do not match, or rows that are no probabilities over at least 2 classes (named).
+    reach. ValueError: shapes that do not match, or rows that are no probabilities over at least 2 classes (named).
     """
     penultimate, p = check_matrix("penultimate", penultimate), check_matrix("probabilities", probabilities)
     check_same_rows(penultimate=penultimate, probabilities=p)
@@ -129,10 +126,7 @@ def max_prob(train: Sample, l2: float) -> Score:
 
 def plug_in(train: Sample, l2: float) -> Score:
     """P(h wrong | x) − P(m wrong | x), each from a logistic regression.  [prior: what a practitioner does first]
-
-    Raises:
-        ValueError: an agent is always right, or always wrong, on the training rows.
-    """
+    ValueError: an agent is always right, or always wrong, on the training rows."""
     for name, cost in zip(("model", "expert"), train.costs.T, strict=True):
         if cost.min() == cost.max():
             raise ValueError(f"train: the {name} has cost {cost[0]:g} on all rows; nothing to estimate")

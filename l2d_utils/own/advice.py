@@ -168,8 +168,8 @@ def advise(
     if not 0 <= price_weight < np.inf:
         raise ValueError(f"price_weight must be a finite number ≥ 0; found {price_weight}")
     if price_weight > 0 and case.dollars is None:
-        why = f"a price weight of {price_weight:g} needs columns cost/<agent>; give them, or use 0"
-        raise DataError(f"{case.name}: {why}")
+        why = "needs columns cost/<agent>; give them, or use 0"
+        raise DataError(f"{case.name}: a price weight of {price_weight:g} {why}")
     X = features(case) if X is None else X
     case = _without_useless(case, price_weight)
     splits, outer = held_out(case, folds, random_state)

@@ -93,10 +93,8 @@ def choose(
     Args:
         X: (n, d). costs: (n, K).
         group: (n,) rows that no fold may separate; those of one group count as one draw. trusted: (n,) bool, rows
-            whose costs were all observed; only they are validated on. methods: by default all `candidates`.
-
-    Raises:
-        ValueError: a method that a table of one's own cannot train.
+            whose costs were all observed; only they are validated on. methods: by default all `candidates`; a
+            ValueError names one that a table of one's own cannot train.
     """
     X, costs = np.asarray(X), np.asarray(costs, dtype=np.float64)
     sample = drawn(np.arange(len(X)), random_state)
@@ -134,13 +132,11 @@ def _tried(
 ) -> Iterator[tuner.Chosen]:
     """The best trial of each method; a moved router shares the cross-validated scores of its base."""
     wanted = [table.find(key) for key in methods]
-    for method in wanted:
-        if not (method.make or method.base):
-            raise ValueError(f"{method.key!r} is no router that is trained on features and costs")
-        if method.needs:
-            raise ValueError(
-                f"{method.key!r} needs {method.needs[0]} to be trained, which no table of one's own brings"
-            )
+    for m in wanted:
+        if not (m.make or m.base):
+            raise ValueError(f"{m.key!r} is no router that is trained on features and costs")
+        if m.needs:
+            raise ValueError(f"{m.key!r} needs {m.needs[0]} to be trained, which no table of one's own brings")
     for base in dict.fromkeys(method.base or method.key for method in wanted):
         tried = []
         for setting in table.settings(table.find(base), EVERY):

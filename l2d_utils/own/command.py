@@ -18,9 +18,7 @@ MOST_FOLDS = 20
 
 def main(arguments: Iterable[str] | None = None) -> int:
     """The command line; 0, or after one line on stderr 2, or 130 where it was interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m l2d_utils.own", description="a routing table in, a tested router and its report out"
-    )
+    parser = argparse.ArgumentParser(prog="python -m l2d_utils.own", description=__doc__)
     parser.add_argument("table", help="routing table (.csv, .tsv, .jsonl, .parquet) or a name such as paretobandit")
     parser.add_argument("--price-weight", type=float, default=0.0, help="errors per dollar unit, >= 0")
     parser.add_argument("--out", default="own", help="folder for router, card and tables (L2D_OUT, if set, wins)")

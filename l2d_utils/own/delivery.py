@@ -33,10 +33,7 @@ class AgentRouter:
 
     def route(self, prompts: str | Sequence[str] | ArrayLike) -> str | list[str]:
         """The agent's name for one prompt, or a list of names for many (rows of features without an embedding).
-
-        Raises:
-            TypeError: prompts that are neither a text nor a list of texts. ValueError: features that do not fit.
-        """
+        TypeError: prompts that are neither a text nor a list of texts; ValueError: features that do not fit."""
         if self.embeds:
             one = isinstance(prompts, str)
             listed = isinstance(prompts, Iterable) and not isinstance(prompts, (str, bytes, Mapping))
@@ -60,11 +57,8 @@ def save(router: AgentRouter, folder: str | Path) -> None:
 
 
 def load(folder: str | Path) -> AgentRouter:
-    """Read what `save` wrote, and make sure that prompts are embedded here as they were in training.
-
-    Raises:
-        ValueError: damaged files, or another embedding. FileNotFoundError.
-    """
+    """Read what `save` wrote, and make sure that prompts are embedded here as they were in training. ValueError:
+    damaged files, or another embedding; FileNotFoundError."""
     path = Path(folder) / "router.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

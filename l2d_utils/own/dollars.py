@@ -42,9 +42,7 @@ def price_curve(case: Case, *, X: NDArray | None = None, folds: int = 5) -> Pric
 
     The router estimates E[error_k|x] and E[dollars_k|x] apart; the price weight w then only adds them up:
     argmin_k error_k + w·dollars_k/unit. Up to `CHOOSE_ROWS` development rows are used. X, folds as in `advise`.
-
-    Raises:
-        DataError: a table without costs.
+    DataError: a table without costs.
     """
     if case.dollars is None:
         raise DataError(f"{case.name}: no columns cost/<agent>, so there are no dollars to save")

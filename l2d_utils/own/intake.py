@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from l2d_utils.data import DataError, RoutingTable, load_routing
 from l2d_utils.own import cells
-from l2d_utils.own.files import ENDINGS, ending, one_row_per_prompt, read_file
 from l2d_utils.own.suspicions import Oddity, suspicions
 from l2d_utils.validate import check_matrix, check_same_rows
 
@@ -65,7 +64,7 @@ def read(table: str | Path | pd.DataFrame) -> Case:
     """Read, check and repair a routing table.
 
     Args:
-        table: a path that ends as in `files.ENDINGS`, a name that `data.load_routing` knows ("" is "paretobandit"), or
+        table: a path that ends as in `cells.ENDINGS`, a name that `data.load_routing` knows ("" is "paretobandit"), or
             a data frame. Columns: `prompt` (or `feature/<name>` columns of numbers), two or more `score/<agent>` in
             [0, 1] (or `truth` and two or more `label/<agent>`), optionally `task`, `split`, `cost/<agent>` in dollars.
 
@@ -75,14 +74,14 @@ def read(table: str | Path | pd.DataFrame) -> Case:
     if isinstance(table, pd.DataFrame):
         return _case(table, "table", f"{len(table):,} rows of a data frame")
     path = Path(table or "paretobandit").expanduser()
-    if not ending(path):
+    if not cells.ending(path):
         if path.is_file():
-            raise DataError(f"{path}: its name must end in {', '.join(ENDINGS)} or one of these and .gz")
+            raise DataError(f"{path}: its name must end in {', '.join(cells.ENDINGS)} or one of these and .gz")
         known = load_routing(str(table or "paretobandit"))
         return _case(as_frame(known), known.name, known.source, known.sha256)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: a routing table is expected there")
-    frame = read_file(path)
+    frame = cells.read_file(path)
     return _case(frame, path.name.removesuffix(".gz").rpartition(".")[0], f"{len(frame):,} rows of {path.name}")
 
 
@@ -100,14 +99,10 @@ def from_arrays(
     test: ArrayLike | None = None, name: str = "arrays",
 ) -> Case:  # fmt: skip
     """Features (n, d) and costs (n, K) in errors, in [0, 1], NaN where unknown; test (n,) marks held-out rows.
-
-    Raises:
-        ValueError: features that are not finite numbers, shapes that differ. DataError: as `read`.
-    """
+    ValueError: features that are not finite numbers, shapes that differ; DataError: as `read`."""
     features = check_matrix("features", features)
     costs = pd.DataFrame(np.asarray(costs)).apply(pd.to_numeric, errors="coerce").to_numpy(np.float64)
-    outside = costs[(costs < 0) | (costs > 1)]
-    if len(outside):
+    if len(outside := costs[(costs < 0) | (costs > 1)]):
         raise ValueError(f"costs must lie in [0, 1] or be NaN; found {outside[0]}: divide by the largest possible cost")
     more = {"task": task, "split": None if test is None else np.where(test, "test", "train")}
     more = {name: np.asarray(column) for name, column in more.items() if column is not None}
@@ -120,10 +115,8 @@ def from_arrays(
 
 
 def from_labels(features: ArrayLike, labels: ArrayLike, truth: ArrayLike, **more) -> Case:
-    """Features (n, d), the labels (n, K) that K annotators gave (None or NaN where one gave none), the truth (n,).
-
-    An annotator's cost is 1 where the label differs from the truth.
-    """
+    """Features (n, d), the labels (n, K) that K annotators gave (None or NaN where one gave none), the truth (n,). An
+    annotator's cost is 1 where the label differs from the truth."""
     labels, truth = pd.DataFrame(np.asarray(labels, dtype=object)), pd.Series(np.asarray(truth, dtype=object))
     check_same_rows(labels=labels, truth=truth)
     wrong = labels.ne(truth, axis=0).astype(float).mask(labels.isna())
@@ -139,7 +132,7 @@ class _Table:
         self.unread: list[str] = []  # a cell of each column of scores that holds something else
         if not len(frame):
             self.refuse("the table has no rows")
-        frame, turned = one_row_per_prompt(frame, name)
+        frame, turned = cells.one_row_per_prompt(frame, name)
         self.note(turned, len(frame) if turned else 0, "turned to one row per prompt")
         columns = [str(c).strip() for c in frame.columns]
         if doubled := sorted({c for c in columns if columns.count(c) > 1}):
@@ -250,11 +243,10 @@ class _Table:
 
     def prompts(self, optional: bool) -> tuple[list[str], NDArray[np.bool_]]:
         """(prompts, which rows have one); with features at hand a missing prompt costs nothing."""
-        everywhere = np.ones(len(self.frame), dtype=bool)
-        if "prompt" not in self.frame and optional:
-            return [""] * len(everywhere), everywhere
+        everywhere, found = np.ones(len(self.frame), dtype=bool), list(self.frame.columns)[:8]
         if "prompt" not in self.frame:
-            found = list(self.frame.columns)[:8]
+            if optional:
+                return [""] * len(everywhere), everywhere
             self.refuse(f"a column 'prompt' (or 'feature/<name>' columns) is needed; found {found}")
         given = self.frame["prompt"].to_numpy(dtype=object)
         prompts = [cells.as_text(c) for c in given]
@@ -314,9 +306,8 @@ def _case(frame: pd.DataFrame, name: str, source: str, sha256: str = "", feature
     # agents that hardly any row knows, then rows that nobody can use
     seen = np.isfinite(scores).mean(axis=0)
     known = np.flatnonzero(seen >= 1 - MOST_MISSING)
-    for agent, share in zip(agents, seen, strict=True):
-        rare = share < 1 - MOST_MISSING
-        table.note(f"agent {agent!r} has a usable score on {share:.0%} of the rows", rare, "agent left out")
+    for k in np.flatnonzero(seen < 1 - MOST_MISSING):
+        table.note(f"agent {agents[k]!r} has a usable score on {seen[k]:.0%} of the rows", 1, "agent left out")
     if len(known) < 2:
         unread = f"; {' and '.join(table.unread[:2])} cannot be read as a score" if table.unread else ""
         table.refuse(f"fewer than two agents have a usable score on at least half of the rows{unread}")
@@ -341,10 +332,8 @@ def _case(frame: pd.DataFrame, name: str, source: str, sha256: str = "", feature
         what = f"the split leaves {fewest} rows with all scores on one side"
         table.note(what, len(test), "split ignored, folds drawn")
         test = None
-    odd = suspicions(scores, agents, None if task is None else pd.factorize(task)[0], test)
-    return Case(
-        prompts, features, scores, dollars, agents, task, test, group, (*table.notes, *odd), name, source, sha256
-    )
+    odd = *table.notes, *suspicions(scores, agents, None if task is None else pd.factorize(task)[0], test)
+    return Case(prompts, features, scores, dollars, agents, task, test, group, odd, name, source, sha256)
 
 
 def _groups(prompts: list[str]) -> NDArray[np.int64]:

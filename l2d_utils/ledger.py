@@ -30,6 +30,7 @@ claimed side, is against when the whole interval lies on the other side, and is 
 REPRODUCED when every reading holds. Nothing in the file is code.
 """
 
+import contextlib
 import functools
 import io
 import itertools
@@ -213,11 +214,15 @@ def _each(entries: Mapping[str, Any]) -> list[tuple[dict[str, str], list[str]]]:
     return [(c, [f"{name}={c[name]}" if name in FACTS else c[name] for name in varying]) for c in combined]
 
 
+def _check_columns(name: str, table: pd.DataFrame, columns: Iterable[str]) -> None:
+    if lacking := [column for column in columns if column not in table]:
+        raise UsageError(f"{name} has no column {lacking[0]!r}; it has {', '.join(table.columns)}")
+
+
 def select(name: str, table: pd.DataFrame, where: Mapping[str, str]) -> pd.DataFrame:
     """The rows of a table of text whose columns hold these entries. Raises UsageError if there is none."""
+    _check_columns(name, table, where)
     for column, entry in where.items():
-        if column not in table:
-            raise UsageError(f"{name} has no column {column!r}; it has {', '.join(table.columns)}")
         found = table[table[column] == entry]
         if found.empty:
             there = ", ".join(sorted(set(table[column]))[:12])
@@ -228,10 +233,8 @@ def select(name: str, table: pd.DataFrame, where: Mapping[str, str]) -> pd.DataF
 
 def _number(name: str, table: pd.DataFrame, part: Mapping, where: Mapping, other: Mapping | None, holds: bool):
     """Low end, mean and high end of one reading; NaN, 1 or 0, NaN for a check."""
-    columns = [part["column"], *part.get("interval", []), *([part["over"]] if "over" in part else [])]
-    if lacking := [column for column in columns if column not in table]:
-        raise UsageError(f"{name} has no column {lacking[0]!r}; it has {', '.join(table.columns)}")
     column, over = part["column"], part.get("over")
+    _check_columns(name, table, [column, *part.get("interval", []), *([over] if over else [])])
     rows = _by_repeat(name, table, where, over)
     first = rows.iloc[0]
     if holds and not over:
@@ -263,13 +266,10 @@ def _by_repeat(name: str, table: pd.DataFrame, where: Mapping[str, str], over: s
 
 
 def _float(name: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UsageError(f"{name}: {text!r} is no number")
-    return number
+    with contextlib.suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise UsageError(f"{name}: {text!r} is no number")
 
 
 def _judged(label: str, low: float, mean: float, high: float, test: Mapping[str, Any]) -> Reading:
@@ -331,8 +331,7 @@ def measured_text(found: Sequence[Reading]) -> str:
     """The readings in a few words: the number itself when there is one, else how many hold and the worst of them."""
     if not found:
         return ""
-    holding = sum(r.outcome == HOLDS for r in found)
-    against = sum(r.outcome == AGAINST for r in found)
+    holding, against = (sum(r.outcome == kind for r in found) for kind in (HOLDS, AGAINST))
     worst = min(found, key=lambda r: ((AGAINST, OPEN, HOLDS).index(r.outcome), r.slack))
     if math.isnan(worst.low):
         return "holds" if holding == len(found) == 1 else f"{holding} of {len(found)} hold"

@@ -6,6 +6,7 @@ becomes the first page) and the notebooks are copied side by side with whatever 
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
@@ -25,7 +26,12 @@ def gather(folder: Path) -> None:
             shutil.copy(path, folder)
     for name in ("notebooks", "figures"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns(".*"))
-    (folder / "index.md").write_text((ROOT / "README.md").read_text("utf-8") + CONTENTS, "utf-8")
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for name in re.findall(r"\]\(([\w./-]+)\)", readme):  # a module that the README links to
+        if (ROOT / name).is_file() and not (folder / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "index.md").write_text(readme + CONTENTS, "utf-8")
 
 
 def build(out: Path) -> int:

@@ -92,11 +92,9 @@ def read(path: Path) -> list[Claim]:
     if not isinstance(entries, list) or not entries:
         raise UsageError(f"{path.name}: a list of claims is needed")
     claims = [_claim(entry, number) for number, entry in enumerate(entries, 1)]
-    for field in ("id", "title"):
-        values = [getattr(claim, field) for claim in claims]
-        for number, value in enumerate(values):
-            if value in values[:number]:
-                raise UsageError(f"claim {claims[number].id!r}: {field} {value!r} is given twice")
+    for (number, claim), field in itertools.product(enumerate(claims), ("id", "title")):
+        if getattr(claim, field) in [getattr(before, field) for before in claims[:number]]:
+            raise UsageError(f"claim {claim.id!r}: {field} {getattr(claim, field)!r} is given twice")
     return claims
 
 
@@ -308,11 +306,9 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFram
 
 def counts_text(ledger: pd.DataFrame) -> str:
     """How many claims of each paper have each verdict, as one line of text."""
-    parts = []
-    for paper, rows in ledger.groupby("paper", sort=False):
-        counts = [f"{n} {verdict}" for verdict in VERDICTS if (n := int((rows["verdict"] == verdict).sum()))]
-        parts.append(f"{paper}: {', '.join(counts)}")
-    return "; ".join(parts) + "."
+    found = {paper: list(verdicts) for paper, verdicts in ledger.groupby("paper", sort=False)["verdict"]}
+    words = {paper: ", ".join(f"{v.count(x)} {x}" for x in VERDICTS if x in v) for paper, v in found.items()}
+    return "; ".join(f"{paper}: {counts}" for paper, counts in words.items()) + "."
 
 
 def wanted_text(claim: Claim) -> str:
@@ -331,8 +327,7 @@ def measured_text(found: Sequence[Reading]) -> str:
     """The readings in a few words: the number itself when there is one, else how many hold and the worst of them."""
     if not found:
         return ""
-    holding = sum(r.outcome == HOLDS for r in found)
-    against = sum(r.outcome == AGAINST for r in found)
+    holding, against = (sum(r.outcome == kind for r in found) for kind in (HOLDS, AGAINST))
     worst = min(found, key=lambda r: ((AGAINST, OPEN, HOLDS).index(r.outcome), r.slack))
     if math.isnan(worst.low):
         return "holds" if holding == len(found) == 1 else f"{holding} of {len(found)} hold"

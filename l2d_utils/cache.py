@@ -126,8 +126,8 @@ def describe(value: Any, name: str = "value") -> Any:
         return f"frame {[str(d) for d in value.dtypes]} {hashlib.sha256(_frame_bytes(value)).hexdigest()}"
     if isinstance(value, Mapping):
         return {str(k): describe(v, f"{name}[{k!r}]") for k, v in value.items()}
-    fields = getattr(value, "__dataclass_fields__", ()) or getattr(value, "_fields", ())  # or a named tuple's
-    if fields and not isinstance(value, type):
+    fields = getattr(value, "__dataclass_fields__", getattr(value, "_fields", None))  # the latter: a named tuple's
+    if fields is not None and not isinstance(value, type):
         return {type(value).__qualname__: describe({field: getattr(value, field) for field in fields}, name)}
     if isinstance(value, (list, tuple, range)):
         return [describe(v, f"{name}[{i}]") for i, v in enumerate(value)]

@@ -25,8 +25,8 @@ def imbalanced_homes(n_classes: int, shares: Sequence[float] = (0.7, 0.2, 0.1)) 
     ends = np.round(np.cumsum(shares) * n_classes).astype(int)
     homes = tuple(tuple(range(a, b)) for a, b in zip([0, *ends[:-1].tolist()], ends.tolist(), strict=True))
     if () in homes:
-        found = f"shares {shares.tolist()} of {n_classes} classes"
-        raise ValueError(f"{found} leave expert {homes.index(())} without a class")
+        lacking = homes.index(())
+        raise ValueError(f"shares {shares.tolist()} of {n_classes} classes leave expert {lacking} without a class")
     return homes
 
 
@@ -159,8 +159,7 @@ def channel_moments(images: np.ndarray) -> tuple[list[float], list[float]]:
     counts = np.stack([np.bincount(channel, minlength=256) for channel in channels]) / channels.shape[1]
     levels = np.arange(256) / 255
     mean = counts @ levels
-    std = np.sqrt(np.maximum(counts @ levels**2 - mean**2, 1e-12))
-    return mean.tolist(), std.tolist()
+    return mean.tolist(), np.sqrt(np.maximum(counts @ levels**2 - mean**2, 1e-12)).tolist()
 
 
 def outputs(
@@ -190,5 +189,4 @@ def outputs(
                 parts.append([a.double().cpu().numpy() for a in (module.head(features), features)])
     finally:
         module.train(was_training)
-    logits, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return {"logits": logits, "features": features}
+    return dict(zip(("logits", "features"), map(np.concatenate, zip(*parts, strict=True)), strict=True))

@@ -6,7 +6,6 @@ nothing, a change to a loss retrains everything that used it. A kept file is sea
 """
 
 import ast
-import dataclasses
 import functools
 import hashlib
 import inspect
@@ -63,7 +62,8 @@ def keep(
     if isinstance(kept, pd.DataFrame):
         path, body, read = table, _frame_bytes(kept), read_table
     elif isinstance(kept, Mapping):
-        path, body, read = arrays, _arrays_bytes(kept), _read_arrays
+        np.savez(buffer := io.BytesIO(), **{name: np.asarray(array) for name, array in kept.items()})
+        path, body, read = arrays, buffer.getvalue(), _read_arrays
     else:
         raise TypeError(f"{_name(compute)} gave a {type(kept).__name__}, not a data frame or a dictionary of arrays")
     seal = json.dumps({"key": key, "sha256": hashlib.sha256(body).hexdigest()}).encode()
@@ -97,12 +97,6 @@ def _frame_bytes(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, lineterminator="\n").encode()
 
 
-def _arrays_bytes(arrays: Mapping[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.asarray(array) for name, array in arrays.items()})
-    return buffer.getvalue()
-
-
 def _read_arrays(body: io.BytesIO) -> dict[str, np.ndarray]:
     try:
         with np.load(body, allow_pickle=False) as file:
@@ -132,15 +126,13 @@ def describe(value: Any, name: str = "value") -> Any:
         return f"frame {[str(d) for d in value.dtypes]} {hashlib.sha256(_frame_bytes(value)).hexdigest()}"
     if isinstance(value, Mapping):
         return {str(k): describe(v, f"{name}[{k!r}]") for k, v in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return {type(value).__name__: describe(value._asdict(), name)}
+    fields = getattr(value, "__dataclass_fields__", getattr(value, "_fields", None))  # the latter: a named tuple's
+    if fields is not None and not isinstance(value, type):
+        return {type(value).__qualname__: describe({field: getattr(value, field) for field in fields}, name)}
     if isinstance(value, (list, tuple, range)):
         return [describe(v, f"{name}[{i}]") for i, v in enumerate(value)]
     if isinstance(value, (set, frozenset)):
         return sorted(str(describe(v, name)) for v in value)
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        found = {f.name: describe(getattr(value, f.name), f"{name}.{f.name}") for f in dataclasses.fields(value)}
-        return {type(value).__qualname__: found}
     if isinstance(value, functools.partial):
         return {"partial": [describe(part, name) for part in (value.func, value.args, value.keywords)]}
     if isinstance(value, (types.FunctionType, type)):
@@ -197,30 +189,22 @@ def _described_code(code: Any, name: str) -> Any:
 @functools.cache
 def source_sha256(path: Path) -> str:
     """Checksum of a module of this package and of every module of the package that it imports, directly or not."""
-    seen, due = set(), [path.resolve()]
-    while due:
-        module = due.pop()
-        if module not in seen:
-            seen.add(module)
-            due += _imported(module)
-    return _sha256(seen)
+    found = [path.resolve()]
+    for module in found:  # those that it adds, too
+        found += _imported(module) - set(found)
+    return _sha256(found)
 
 
-def _imported(module: Path) -> list[Path]:
+def _imported(module: Path) -> set[Path]:
     """Files of this package that a module imports; a package stands for its __init__.py."""
-    found = []
+    names = []
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom):
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        for top, *inside in (dotted.split(".") for dotted in names):
-            place = PACKAGE.joinpath(*inside)
-            if top == PACKAGE.name and inside:
-                found += [p for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()]
-    return found
+            names += [alias.name for alias in node.names]
+    inside = [PACKAGE.joinpath(*name.split(".")[1:]) for name in names if name.startswith(f"{PACKAGE.name}.")]
+    return {p for place in inside for p in (place.with_suffix(".py"), place / "__init__.py") if p.is_file()}
 
 
 def package_sha256() -> str:
@@ -245,7 +229,7 @@ def provenance(compute: Callable, **about: Any) -> pd.DataFrame:
     found: dict[str, Any] = {}
     for name, value in about.items():
         found |= {name: value.name, f"{name} sha256": value.sha256} if hasattr(value, "sha256") else {name: value}
-    found["code"] = f"{compute.__module__}.{compute.__name__}"
-    found["code sha256"] = source_sha256(Path(inspect.getsourcefile(compute)))
+    source = source_sha256(Path(inspect.getsourcefile(compute)))
+    found |= {"code": f"{compute.__module__}.{compute.__name__}", "code sha256": source}
     found |= {"package version": __version__, "torch": torch.__version__}
     return pd.DataFrame({"what": list(found), "value": [str(v) for v in found.values()]})

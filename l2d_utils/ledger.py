@@ -93,11 +93,9 @@ def read(path: Path) -> list[Claim]:
     if not isinstance(entries, list) or not entries:
         raise UsageError(f"{path.name}: a list of claims is needed")
     claims = [_claim(entry, number) for number, entry in enumerate(entries, 1)]
-    for field in ("id", "title"):
-        values = [getattr(claim, field) for claim in claims]
-        for number, value in enumerate(values):
-            if value in values[:number]:
-                raise UsageError(f"claim {claims[number].id!r}: {field} {value!r} is given twice")
+    for (number, claim), field in itertools.product(enumerate(claims), ("id", "title")):
+        if getattr(claim, field) in [getattr(before, field) for before in claims[:number]]:
+            raise UsageError(f"claim {claim.id!r}: {field} {getattr(claim, field)!r} is given twice")
     return claims
 
 
@@ -146,23 +144,20 @@ def _evidence_fault(evidence: Any) -> str:
     if not isinstance(evidence, list) or not evidence:
         return "evidence is no list of parts"
     for part in evidence:
-        fault = ""
         if not isinstance(part, dict):
-            fault = f"{part!r} is no part"
-        elif unknown := [key for key in part if key not in PART]:
-            fault = f"unknown field {unknown[0]!r}; there are {', '.join(PART)}"
-        elif wrong := [key for key, value in part.items() if not isinstance(value, PART[key])]:
-            fault = f"{wrong[0]} is {part[wrong[0]]!r}"
-        elif lacking := [key for key in ("file", "where", "column") if not part.get(key)]:
-            fault = f"{lacking[0]} is missing"
-        elif Path(part["file"]).name != part["file"]:
-            fault = f"file {part['file']!r} is no plain file name"
-        elif "interval" in part and ("over" in part or len(part["interval"]) != 2):
-            fault = "interval takes two columns, and excludes over"
-        elif "interval" in part and "minus" in part:
-            fault = "the interval of a difference needs the repeats: over"
-        if fault:
-            return f"evidence: {fault}"
+            return f"evidence: {part!r} is no part"
+        if unknown := [key for key in part if key not in PART]:
+            return f"evidence: unknown field {unknown[0]!r}; there are {', '.join(PART)}"
+        if wrong := [key for key, value in part.items() if not isinstance(value, PART[key])]:
+            return f"evidence: {wrong[0]} is {part[wrong[0]]!r}"
+        if lacking := [key for key in ("file", "where", "column") if not part.get(key)]:
+            return f"evidence: {lacking[0]} is missing"
+        if Path(part["file"]).name != part["file"]:
+            return f"evidence: file {part['file']!r} is no plain file name"
+        if "interval" in part and ("over" in part or len(part["interval"]) != 2):
+            return "evidence: interval takes two columns, and excludes over"
+        if "interval" in part and "minus" in part:
+            return "evidence: the interval of a difference needs the repeats: over"
     return ""
 
 
@@ -181,8 +176,7 @@ def readings(claim: Claim, folders: Sequence[Path]) -> list[Reading]:
         for (where, of), (less, _) in itertools.product(rows, _each(part.get("minus", {}))):
             label = " · ".join(of + [f"minus {entry}" for entry in less.values()])
             other = {**where, **less} if "minus" in part else None
-            low, mean, high = _number(name, table, part, where, other, "holds" in claim.test)
-            found.append(_judged(label, low, mean, high, claim.test))
+            found.append(_judged(label, *_number(name, table, part, where, other, "holds" in claim.test), claim.test))
     return found
 
 
@@ -308,11 +302,9 @@ def judge(claims: Iterable[Claim], folders: Sequence[Path]) -> tuple[pd.DataFram
 
 def counts_text(ledger: pd.DataFrame) -> str:
     """How many claims of each paper have each verdict, as one line of text."""
-    parts = []
-    for paper, rows in ledger.groupby("paper", sort=False):
-        counts = [f"{n} {verdict}" for verdict in VERDICTS if (n := int((rows["verdict"] == verdict).sum()))]
-        parts.append(f"{paper}: {', '.join(counts)}")
-    return "; ".join(parts) + "."
+    found = {paper: list(verdicts) for paper, verdicts in ledger.groupby("paper", sort=False)["verdict"]}
+    words = {paper: ", ".join(f"{v.count(x)} {x}" for x in VERDICTS if x in v) for paper, v in found.items()}
+    return "; ".join(f"{paper}: {counts}" for paper, counts in words.items()) + "."
 
 
 def wanted_text(claim: Claim) -> str:

@@ -27,16 +27,10 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from l2d_utils._pairwise import BlockLoss, Differentiable, by_autograd, log_loss, mean_over_blocks, soft_margins
-from l2d_utils.costs import (  # noqa: F401
-    agent_margins,
-    capacity,
-    capacity_margins,
-    cost_sum_weights,
-    margins_from_counts,
-    ramp_loss,
-    reward_weights,
-    weight_totals,
-)
+from l2d_utils.costs import agent_margins, capacity, capacity_margins, ramp_loss  # noqa: F401
+
+# isort: split
+from l2d_utils.costs import cost_sum_weights, margins_from_counts, reward_weights, weight_totals
 from l2d_utils.ideals import kl_log_density
 from l2d_utils.validate import check_costs, check_per_agent, check_positive, check_weights
 
@@ -150,8 +144,8 @@ class OneVsAll(Objective):
 
 def to_tensor_type(objective: Objective, like: Tensor) -> Objective:
     """The same objective with its tensors in the dtype and on the device of `like`."""
-    moved = {f.name: getattr(objective, f.name) for f in fields(objective)}
-    return replace(objective, **{k: v.to(like) for k, v in moved.items() if isinstance(v, Tensor)})
+    moved = {f.name: v.to(like) for f in fields(objective) if isinstance(v := getattr(objective, f.name), Tensor)}
+    return replace(objective, **moved)
 
 
 def pair_loss(weights: ArrayLike, **parts: Any) -> PairLoss:
@@ -178,13 +172,9 @@ def _pair(weights: NDArray, *, q: float = 0.0, focusing: float = 0.0, **per_agen
     if unknown := per_agent.keys() - parts:
         raise TypeError(f"a loss has no part {sorted(unknown)[0]!r}; there are q, focusing, {', '.join(parts)}")
     for name, value in (parts | per_agent).items():
-        checked = check_per_agent(name, value, weights.shape[1], positive=name == "margins")
-        parts[name] = torch.from_numpy(np.array(checked))
+        parts[name] = torch.tensor(check_per_agent(name, value, weights.shape[1], positive=name == "margins"))
     stored = torch.from_numpy(np.array(weights.T, order="C")).t()  # agent-major, as in _pairwise; still of shape (n, K)
     return PairLoss(stored, **parts, q=q, focusing=focusing)
-
-
-# ---------------------------------------------------------------- more presets: costs (n, K) → objective
 
 
 def two_stage_cost_sum(costs: ArrayLike, q: float = 0.0) -> PairLoss:

@@ -98,9 +98,8 @@ def register(method: Method) -> Method:
     key = method.key
     if key in METHODS:
         raise ValueError(f"key: {key!r} is taken by {METHODS[key].label!r}")
-    for name in ("key", "label", "mark", "color", "marker"):
-        if not getattr(method, name):
-            raise ValueError(f"{name}: the method {key!r} has none")
+    if missing := [name for name in ("key", "label", "mark", "color", "marker") if not getattr(method, name)]:
+        raise ValueError(f"{missing[0]}: the method {key!r} has none")
     if not method.mark.startswith(("[paper]", "[prior]", "[reconstructed]", "[ours]")):
         raise ValueError(f"mark: {key!r} must say [paper], [prior], [reconstructed] or [ours]; found {method.mark!r}")
     if bool(method.base) != bool(method.offsets):
@@ -166,9 +165,6 @@ def fingerprint(keys: ArrayLike) -> list[Any]:
     return [*found, *(PRESETS[name] for name in names if name in PRESETS)]
 
 
-# ---------------------------------------------------------------- rules for offsets
-
-
 def shrunken(scores: NDArray, costs: NDArray, problem: Any) -> Moved:
     """`rules.shrunken_offsets`; the setting is chosen jointly with them, by the cross-validated loss.  [ours]"""
     offsets, loss = shrunken_offsets(scores, costs)
@@ -199,9 +195,6 @@ def ideal_shares(scores: NDArray, costs: NDArray, problem: Any) -> Moved:
     return Moved(offsets, loss, deferral_loss(costs, route(scores)))
 
 
-# ---------------------------------------------------------------- the table
-
-
 def _each(name: str, *values: float) -> tuple[dict[str, float], ...]:
     return tuple({name: value} for value in values)
 
@@ -217,11 +210,9 @@ def _loss(key: str, label: str, color: str, marker: str, line: str = "--", **mor
 
 
 _RULES = {
-    shrunken: ("offsets", " + offsets"),
-    by_power: ("power_offsets", " + power-law offsets"),
-    in_sample: ("insample_offsets", " + offsets, in-sample"),
-    ideal_shares: ("shares", ", ideal shares"),
-}
+    shrunken: ("offsets", " + offsets"), by_power: ("power_offsets", " + power-law offsets"),
+    in_sample: ("insample_offsets", " + offsets, in-sample"), ideal_shares: ("shares", ", ideal shares"),
+}  # fmt: skip
 
 
 def _move(base: str, color: str, rule: Callable[..., Moved] = shrunken, line: str = "--", **more: Any) -> None:
@@ -237,9 +228,8 @@ _ALL = (ROUTERS, PROMPTS, OWN)
 _LAMBDAS = _each("temperature", 1.0, 0.3, 0.1, 3.0, 10.0)
 _PRACTICE = "[prior] what a practitioner does first"
 _add("plug_in", "plug-in", _PRACTICE, "#E69F00", "s", make=PlugInRouter)
-_make = partial(PlugInRouter, regressor=KNeighborsRegressor())
-_add("knn", "k nearest neighbours", "[prior]", "#967014", "X", make=_make,
-     settings=_each("regressor__n_neighbors", *NEIGHBOURS), stands_in=(PROMPTS, OWN))  # fmt: skip
+_add("knn", "k nearest neighbours", "[prior]", "#967014", "X", settings=_each("regressor__n_neighbors", *NEIGHBOURS),
+     make=partial(PlugInRouter, regressor=KNeighborsRegressor()), stands_in=(PROMPTS, OWN))  # fmt: skip
 _loss("two_stage", "two-stage", "#0072B2", "o", "-", score=scores.two_stage, stands_in=(*_ALL, POSTHOC))
 _loss("two_stage_cost_sum", "two-stage, cost-sum", "#104E72", "s")
 # γ on both sides of 0; γ = 0 is one global temperature
@@ -298,9 +288,8 @@ _add("mozannar_sontag", "Mozannar–Sontag", "[prior] Mozannar, Sontag 2020", "#
      score=scores.mozannar_sontag, **_TWO)  # fmt: skip
 _score = partial(scores.dr_cpe, ideal="joint", loss="square")
 _add("dr_cpe_square", "DR-CPE, square loss", "[ours]", "#5C9E45", "s", "-.", own=_LAMBDAS, score=_score, **_TWO)
-_score = partial(scores.dr_cpe, ideal="joint", loss="exponential")
-_add("dr_cpe_exponential", "DR-CPE, exponential loss", "[ours]", "#008892", "d", ":",
-     own=_LAMBDAS, score=_score, **_TWO)  # fmt: skip
+_add("dr_cpe_exponential", "DR-CPE, exponential loss", "[ours]", "#008892", "d", ":", own=_LAMBDAS,
+     score=partial(scores.dr_cpe, ideal="joint", loss="exponential"), **_TWO)  # fmt: skip
 # the member that validation chooses: nothing of its own is trained
 _add("dr_cpe", "DR-CPE", "[paper] form reconstructed", "#16A490", "^",
      score=scores.dr_cpe, needs=("two agents",), stands_in=())  # fmt: skip

@@ -89,11 +89,9 @@ def tidy(records: pd.DataFrame | Iterable[Mapping[str, Any]], **constants: Any) 
     if "value" not in frame.columns:
         raise ValueError("records: the column 'value' is missing")
     values = pd.to_numeric(frame["value"], errors="coerce").astype("float64")
-    if values.isna().any():
-        row = values.isna().idxmax()
-        raise ValueError(f"value: row {row} is {frame['value'].iloc[row]!r}, not a number")
-    frame["value"] = values
-    return joined([frame.reindex(columns=[c for c in known if c in TIDY or c in frame.columns])])
+    if len(wrong := values.index[values.isna()]):
+        raise ValueError(f"value: row {wrong[0]} is {frame['value'][wrong[0]]!r}, not a number")
+    return joined([frame.assign(value=values).reindex(columns=[c for c in known if c in TIDY or c in frame.columns])])
 
 
 def joined(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from l2d_utils.ideals import PROPER_LOSSES, alpha_density, cpe_loss, kl_log_density
 from l2d_utils.losses import PRESETS, Objective, to_tensor_type
@@ -76,26 +77,21 @@ def _minimise(
     is_weight = np.concatenate([np.full(p.numel(), p.ndim == 2) for p in parameters])
 
     def value_and_gradient(vector: NDArray) -> tuple[float, NDArray]:
-        torch.nn.utils.vector_to_parameters(torch.from_numpy(vector).to(x), parameters)
+        vector_to_parameters(torch.from_numpy(vector).to(x), parameters)
         scores = scorer(x)
         value, pull = loss(scores.detach())
-        gradient = torch.nn.utils.parameters_to_vector(torch.autograd.grad(scores, parameters, pull))
+        gradient = parameters_to_vector(torch.autograd.grad(scores, parameters, pull)).cpu().numpy().astype(np.float64)
         weights = np.where(is_weight, vector, 0.0)
-        return (
-            float(value) / unit + 0.5 * l2 * float(weights @ weights),
-            gradient.cpu().numpy().astype(np.float64) / unit + l2 * weights,
-        )
+        return float(value) / unit + 0.5 * l2 * float(weights @ weights), gradient / unit + l2 * weights
 
-    start = torch.nn.utils.parameters_to_vector(parameters).detach().cpu().numpy().astype(np.float64)
+    start = parameters_to_vector(parameters).detach().cpu().numpy().astype(np.float64)
     # float32 scores carry about 1e-7 of rounding: asking for much more would only make the line search fail.
     ftol, tol = (1e-12, tol) if x.dtype == torch.float64 else (1e-8, max(tol, 1e-4))
-    result = minimize(
-        value_and_gradient, start, jac=True, method="L-BFGS-B",
-        options={"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": ftol, "gtol": tol, "maxcor": 20},
-    )  # fmt: skip
+    options = {"maxiter": max_iter, "maxfun": 2 * max_iter, "ftol": ftol, "gtol": tol, "maxcor": 20}
+    result = minimize(value_and_gradient, start, jac=True, method="L-BFGS-B", options=options)
     if not np.isfinite(result.fun):
         raise FloatingPointError("the training loss is not finite; check the scale of the features and the margins")
-    torch.nn.utils.vector_to_parameters(torch.from_numpy(result.x).to(x), parameters)
+    vector_to_parameters(torch.from_numpy(result.x).to(x), parameters)
     return int(result.nit), result.status == 0
 
 
@@ -103,8 +99,7 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each feature (1 for a constant one), by blocks that fit a cache."""
     mean = sum(block.sum(dim=0).double() for block in x.split(4096)) / len(x)
     centre = mean.to(x)
-    variance = sum((block - centre).square_().sum(dim=0).double() for block in x.split(4096)) / len(x)
-    scale = variance.sqrt()
+    scale = (sum((block - centre).square_().sum(dim=0).double() for block in x.split(4096)) / len(x)).sqrt()
     # a constant feature may show rounding noise in place of 0
     scale[scale <= 10 * torch.finfo(x.dtype).eps * mean.abs()] = 1.0
     return centre, scale.to(x)
@@ -137,12 +132,8 @@ class _ScorerEstimator(_Routes):
     """What the two trained estimators share: their common parameters, fitting a `Scorer` and applying it."""
 
     def __init__(self, l2, hidden, max_iter, tol, random_state, warm_start):
-        self.l2 = l2
-        self.hidden = hidden
-        self.max_iter = max_iter
-        self.tol = tol
-        self.random_state = random_state
-        self.warm_start = warm_start
+        self.l2, self.hidden, self.max_iter, self.tol = l2, hidden, max_iter, tol
+        self.random_state, self.warm_start = random_state, warm_start
 
     def _checked(self, X: ArrayLike, costs: ArrayLike) -> tuple[NDArray, NDArray[np.float64]]:
         X, costs = check_with_costs("X", X, costs)
@@ -161,10 +152,8 @@ class _ScorerEstimator(_Routes):
         self.n_iter_, self.converged_ = _minimise(scorer, x, loss, unit, self.l2, self.max_iter, self.tol)
         self.scorer_, self.n_features_in_ = scorer, x.shape[1]
         if not self.converged_ and not self.hidden:
-            warnings.warn(
-                f"L-BFGS stopped after {self.n_iter_} iterations (max_iter={self.max_iter}) short of tol={self.tol}",
-                ConvergenceWarning, stacklevel=3,
-            )  # fmt: skip
+            short = f"after {self.n_iter_} iterations (max_iter={self.max_iter}) short of tol={self.tol}"
+            warnings.warn(f"L-BFGS stopped {short}", ConvergenceWarning, stacklevel=3)
 
     def _raw_scores(self, X: ArrayLike) -> NDArray[np.float64]:
         check_is_fitted(self, "scorer_")
@@ -204,8 +193,7 @@ class DeferralRouter(_ScorerEstimator, _WithOffsets):
         warm_start=False,
     ):  # fmt: skip
         super().__init__(l2, hidden, max_iter, tol, random_state, warm_start)
-        self.loss = loss
-        self.loss_params = loss_params
+        self.loss, self.loss_params = loss, loss_params
 
     def fit(self, X: ArrayLike, costs: ArrayLike) -> "DeferralRouter":
         """Train on features (n, d) and costs (n, K). float32 features train in float32, all else in float64.
@@ -286,10 +274,7 @@ class DensityRatioScorer(_ScorerEstimator):
         random_state=0, warm_start=False,
     ):  # fmt: skip
         super().__init__(l2, hidden, max_iter, tol, random_state, warm_start)
-        self.loss = loss
-        self.temperature = temperature
-        self.ideal = ideal
-        self.alpha = alpha
+        self.loss, self.temperature, self.ideal, self.alpha = loss, temperature, ideal, alpha
 
     def fit(self, X: ArrayLike, costs: ArrayLike) -> "DensityRatioScorer":
         """Train on features (n, d) and costs (n, 2): column 0 the model h, column 1 the expert m."""
@@ -349,8 +334,7 @@ class PlugInRouter(_WithOffsets):
     """
 
     def __init__(self, l2=1e-3, regressor=None):
-        self.l2 = l2
-        self.regressor = regressor
+        self.l2, self.regressor = l2, regressor
 
     def fit(self, X: ArrayLike, costs: ArrayLike) -> "PlugInRouter":
         """Fit on features (n, d) and costs (n, K)."""

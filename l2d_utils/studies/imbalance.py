@@ -18,13 +18,11 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from l2d_utils import agents, training
+from l2d_utils import agents, losses, metrics, training
 from l2d_utils.cache import keep
 from l2d_utils.costs import costs_from_predictions
 from l2d_utils.data import ImageData, Split, split_images, stratified_subset
-from l2d_utils.losses import PRESETS, to_tensor_type
 from l2d_utils.methods import find, fingerprint
-from l2d_utils.metrics import deferral_loss
 from l2d_utils.results import joined, tidy
 from l2d_utils.studies.compare import Problem, choose_setting, records, routed, tune_and_measure
 
@@ -82,8 +80,7 @@ def population_rows(
         return stratified_subset(labels, rows, len(rows) if size is None else size, random_state)
     members = [rows[np.isin(labels[rows], home)] for home in setting.homes]
     shares = np.asarray(setting.population)
-    if size is None:
-        size = int(min(len(m) / share for m, share in zip(members, shares, strict=True)))
+    size = int(min([len(m) for m in members] / shares)) if size is None else size
     wanted = np.round(shares * size).astype(int)
     wanted[0] = size - wanted[1:].sum()
     drawn = [stratified_subset(labels, m, int(w), random_state) for m, w in zip(members, wanted, strict=True)]
@@ -149,9 +146,9 @@ def scores_from_pixels(
     `DeferralRouter`, so that one learning rate suits every preset.
     """
     train, *rest = problem.split.train, problem.split.validation, problem.split.test
-    objective = PRESETS[loss].build(problem.costs[train], **loss_params)
+    objective = losses.PRESETS[loss].build(problem.costs[train], **loss_params)
     row_weight = float(objective.weights.sum() / len(train))
-    objective = to_tensor_type(objective, torch.empty(0, dtype=torch.float32))
+    objective = losses.to_tensor_type(objective, torch.empty(0, dtype=torch.float32))
     mean, std = agents.channel_moments(data.images[train])
     with agents.seeded(random_state):
         module = _network(network, data)(n_outputs=problem.costs.shape[1], mean=mean, std=std)
@@ -210,7 +207,7 @@ def _on_features(
         tuned, rows = tune_and_measure(methods, problem, **fit)
     X, costs = problem.X[problem.split.train], problem.costs[problem.split.train]
     fitted = {"split": "train", "metric": "deferral_loss"}
-    rows += [{**fitted, "method": key, "value": deferral_loss(costs, tuned[key].predict(X))} for key in tuned]
+    rows += [{**fitted, "method": key, "value": metrics.deferral_loss(costs, tuned[key].predict(X))} for key in tuned]
     return tidy(rows, seed=seed, **how)
 
 

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils import choose, methods
+from l2d_utils import choose, methods, rules
 from l2d_utils.cache import keep
 from l2d_utils.data import HumanLabels, ImageData, Split
 from l2d_utils.metrics import best_single, deferral_loss
 from l2d_utils.results import joined, tidy
-from l2d_utils.rules import offsets_for_prices, route
 from l2d_utils.scores import TOL, Sample, sample
 from l2d_utils.studies.compare import Problem
 from l2d_utils.studies.variants import RANDOM_STATE, Plan, base_outputs, divide, score_study
@@ -25,11 +24,10 @@ QUESTIONS = np.array([0.0, 1.0, 3.0])
 _RIDGES = tuple({"l2": l2} for l2 in (0.001, 0.003, 0.01, 0.03))
 #: Four settings of every router: those trained once and moved to each price, and those trained anew for every price.
 ONCE = {
-    "dr_cpe_marginal": tuple(
-        {"loss_params": {"temperature": t}, "l2": l2, "tol": TOL} for t in (1.0, 0.3) for l2 in (0.003, 0.03)
-    ),
+    "dr_cpe_marginal":
+        tuple({"loss_params": {"temperature": t}, "l2": l2, "tol": TOL} for t in (1.0, 0.3) for l2 in (0.003, 0.03)),
     "plug_in": _RIDGES,
-}
+}  # fmt: skip
 ANEW = {
     "two_stage": _RIDGES,
     "global_temperature": tuple({"loss_params": {"rho": rho}, "l2": 0.003} for rho in (0.5, 1.0, 2.0, 4.0)),
@@ -114,7 +112,7 @@ def _moved(key: str, problem: Problem, prices: Sequence[float]) -> list[NDArray]
     def routed(router: Any, rows: NDArray) -> list[NDArray]:
         scores = router.decision_function(X[rows])
         unit = (router.get_params().get("loss_params") or {}).get("temperature", 1.0)
-        return [route(scores, offsets_for_prices(d, unit, len(d))) for d in due]
+        return [rules.route(scores, rules.offsets_for_prices(d, unit, len(d))) for d in due]
 
     def loss(router: Any) -> float:
         routes = routed(router, split.validation)

@@ -68,11 +68,8 @@ def tune(key: str, grid: Grid, train: Sample, validation: Sample) -> Chosen:
 
 
 def measure(score: Score, test: Sample, rates: Sequence[float]) -> list[dict[str, Any]]:
-    """Records (metric, rate, value) of one score on the test rows.
-
-    mean_accuracy: system accuracy, averaged over all deferral rates; gap_closed; accuracy: at exactly each of the
-    rates; curve: accuracy at 0 %, 5 %, ..., 100 %.
-    """
+    """Records (metric, rate, value) of one score on the test rows: mean_accuracy of the system over all deferral rates;
+    gap_closed; accuracy at exactly each of the rates; curve, accuracy at 0 %, 5 %, ..., 100 %."""
     found = curve(score, test)
     closed = gap_closed(score(test.X), *test.costs.T)
     records = [{"metric": "mean_accuracy", "value": 1 - found.area}, {"metric": "gap_closed", "value": closed}]
@@ -87,9 +84,8 @@ def transferred(score: Score, validation: Sample, test: Sample, rates: Sequence[
     seen, values, records = score(validation.X), score(test.X), []
     for rate in rates:
         defer = values >= threshold_for_rate(seen, rate)
-        right = 1 - np.where(defer, *test.costs.T[::-1]).mean()
-        found = (("got", defer.mean()), ("transferred", right))
-        records += [{"metric": metric, "rate": rate, "value": float(value)} for metric, value in found]
+        found = {"got": defer.mean(), "transferred": 1 - np.where(defer, *test.costs.T[::-1]).mean()}
+        records += [{"metric": metric, "rate": rate, "value": float(value)} for metric, value in found.items()]
     return records
 
 

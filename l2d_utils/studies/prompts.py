@@ -15,16 +15,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from l2d_utils import metrics, validate
 from l2d_utils.cache import keep
 from l2d_utils.choose import choose
 from l2d_utils.costs import costs_from_scores, default_dollar_unit
 from l2d_utils.data import DataError, RoutingTable, Split, data_folder
 from l2d_utils.methods import find, fingerprint
-from l2d_utils.metrics import deferral_curve
 from l2d_utils.results import joined, tidy
 from l2d_utils.rules import offsets_for_costs, route
 from l2d_utils.studies.compare import Problem, fit_method, tune_and_measure
-from l2d_utils.validate import check_positive
 
 #: How exactly the routers of these studies are fitted (see `compare.fit_method`).
 SOLVER = {"tol": 1e-4}
@@ -38,20 +37,18 @@ def list_prices(name: str) -> dict[str, float]:
         raise FileNotFoundError(f"no price list: {path} is expected")
     try:
         prices = json.loads(path.read_bytes())
-        return {agent: check_positive("output", entry["output"]) for agent, entry in prices.items()}
+        return {agent: validate.check_positive("output", entry["output"]) for agent, entry in prices.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f'{path} must map each agent to {{"output": dollars per million tokens}} ({error})') from None
 
 
 def with_list_prices(table: RoutingTable, prices: Mapping[str, float], tokens: float = 1000.0) -> RoutingTable:
-    """The table with dollars filled in from list prices, every answer counted as `tokens` tokens.  [ours]
-
-    For tables that do not record what each answer cost. The same length for every agent is an assumption.
-    prices: agent → dollars per million tokens; ValueError if an agent of the table has none.
-    """
+    """The table with dollars filled in from list prices, every answer counted as `tokens` tokens: an assumption, for
+    tables that do not record what each answer cost. prices: agent → dollars per million tokens; ValueError if an agent
+    of the table has none.  [ours]"""
     if missing := [agent for agent in table.agents if agent not in prices]:
         raise ValueError(f"prices has no entry for the agent {missing[0]!r}")
-    per_request = np.array([prices[agent] for agent in table.agents]) * check_positive("tokens", tokens) / 1e6
+    per_request = np.array([prices[agent] for agent in table.agents]) * validate.check_positive("tokens", tokens) / 1e6
     return replace(table, dollars=np.tile(per_request, (len(table.prompts), 1)))
 
 
@@ -70,11 +67,8 @@ def spending(table: RoutingTable, rows: NDArray, routes: NDArray) -> tuple[float
 def frontier(
     router: Any, table: RoutingTable, X: ArrayLike, split: Split, price_weights: Iterable[float]
 ) -> pd.DataFrame:
-    """One trained router at many price weights, by offsets alone: columns price_weight, accuracy, dollars.  [ours]
-
-    The offsets minimise the validation costs at each weight; nothing is retrained. Accuracy and dollars (per 1,000
-    requests) are those of the test rows.
-    """
+    """One trained router at many price weights, by the offsets that minimise the validation costs at each: columns
+    price_weight, and of the test rows accuracy and dollars (per 1,000 requests). Nothing is retrained.  [ours]"""
     held, scores = (router.decision_function(X[rows]) for rows in (split.validation, split.test))
     points = []
     for weight in price_weights:
@@ -167,7 +161,7 @@ def call_performance(scores: ArrayLike, weak: ArrayLike, strong: ArrayLike) -> C
     scores: (n,) higher goes to the strong model sooner. weak, strong: (n,) quality of the two answers in [0, 1].
     """
     weak, strong = np.asarray(weak, dtype=np.float64), np.asarray(strong, dtype=np.float64)
-    curve = deferral_curve(scores, 1.0 - weak, 1.0 - strong)
+    curve = metrics.deferral_curve(scores, 1.0 - weak, 1.0 - strong)
     gap = curve.cost[0] - curve.cost[-1]
     if gap <= 0:
         raise ValueError(f"the strong model must be better on average; its lead is {gap:.4g}")

@@ -15,14 +15,12 @@ import pandas as pd
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from l2d_utils.agents import ImageClassifier
+from l2d_utils import agents, methods, training
 from l2d_utils.cache import keep
 from l2d_utils.data import ImageData, split_images, stratified_subset
-from l2d_utils.methods import fingerprint
 from l2d_utils.results import joined, tidy
 from l2d_utils.scores import Sample, sample
 from l2d_utils.studies import posthoc
-from l2d_utils.training import classifier_outputs
 
 #: Classes that the specialist keeps whole: mammals, or {melanoma, nevi}. Other data sets name their own.
 HOMES: dict[str, tuple[int, ...]] = {
@@ -133,7 +131,7 @@ class Agent:
     """How an agent is trained. network: makes the untrained classifier from n_outputs, mean and std; the others are
     settings of `training.train`."""
 
-    network: Callable[..., ImageClassifier]
+    network: Callable[..., agents.ImageClassifier]
     epochs: int
     batch_size: int
     lr: float
@@ -149,8 +147,8 @@ def agent_outputs(
     arguments = {"images": data.images[given.rows], "labels": given.labels, "out_images": data.images[out]}
     arguments |= {"n_classes": len(data.classes), "random_state": random_state, **vars(agent)}
     if cache is None:
-        return classifier_outputs(**arguments)
-    return keep(cache, classifier_outputs, resume="checkpoint", **arguments)
+        return training.classifier_outputs(**arguments)
+    return keep(cache, training.classifier_outputs, resume="checkpoint", **arguments)
 
 
 #: Disjoint sorted row numbers, int64: of the agents' training (before a variant), of the scores, of the data's own test
@@ -194,10 +192,8 @@ def image_study(
     data: ImageData, plan: Plan, names: Sequence[str], seeds: Sequence[int], folder: str | Path, **how: Any
 ) -> pd.DataFrame:
     """The study on data with a test part: per variant (the `setting`) two agents, trained once, then `score_study`, of
-    which `how` holds records and say. Finished parts are kept in `folder`: a study that was stopped goes on from there.
-
-    The test rows are the same for all seeds, so intervals over seeds speak of the scores' training rows and choices.
-    """
+    which `how` holds records and say. Finished parts are kept in `folder`. The test rows are the same for all seeds, so
+    intervals over seeds speak of the scores' training rows and choices."""
     rows, found = divide(data, plan), []
     seen = np.concatenate([rows.pool, rows.test])
     for name in names:
@@ -217,7 +213,7 @@ def score_study(
     """`posthoc.study` (or `each_setting`) with a fresh division of `rows` per seed: `plan.score_rows` of them train the
     scores, the others choose. Finished seeds are kept in `folder`; `name` is part of the files' names."""
     how = {"rows": rows, "test": test, "score_rows": plan.score_rows, "grid": plan.grid, "records": records}
-    how["entries"] = fingerprint(plan.grid.methods)  # for the key, as `part` is for the name
+    how["entries"] = methods.fingerprint(plan.grid.methods)  # for the key, as `part` is for the name
     return joined(keep(folder, _scores, say=say, part=name, seed=seed, **how) for seed in seeds)
 
 

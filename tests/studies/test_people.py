@@ -1,7 +1,5 @@
 """Deferral to people: their answers beside the right images, and routers that move with the price of a question."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,7 +124,7 @@ def test_the_study_is_kept_and_other_answers_are_another_study(tmp_path):
     human = crowd[(crowd["method"] == "human 2") & (crowd["metric"] == "accuracy")]
     assert human["value"].tolist() == [0.0] * 3  # all, and two classes
     pd.testing.assert_frame_equal(crowd, study(tmp_path / "one"))
-    for change in ({"humans": replace(HUMANS, labels=HUMANS.labels[:, [2, 1, 0]])}, {"prices": (0.0, 0.3)}):
+    for change in ({"humans": HUMANS._replace(labels=HUMANS.labels[:, [2, 1, 0]])}, {"prices": (0.0, 0.3)}):
         other = study(tmp_path / "one", **change)
         pd.testing.assert_frame_equal(other, study(tmp_path / "fresh", **change))
         with pytest.raises(AssertionError):

@@ -108,13 +108,11 @@ class Advice:
 
     def shares(self) -> pd.DataFrame:
         """Share of the held-out prompts per agent: method, agent, share; the oracle beside what is delivered."""
-        method, _, sent = self.delivered
-        agents, routings = list(self.case.agents), {method: sent, "oracle": self.costs.argmin(axis=1)}
-        shares = [
-            pd.DataFrame({"method": name, "agent": agents, "share": deferral_ratios(routes, len(agents))})
-            for name, routes in routings.items()
-        ]
-        return pd.concat(shares, ignore_index=True)
+        (method, _, sent), agents = self.delivered, self.case.agents
+        routings = {method: sent, "oracle": self.costs.argmin(axis=1)}
+        shares = {name: deferral_ratios(routes, len(agents)) for name, routes in routings.items()}
+        rows = [(name, *row) for name, share in shares.items() for row in zip(agents, share, strict=True)]
+        return pd.DataFrame(rows, columns=["method", "agent", "share"])
 
     def tasks(self) -> pd.DataFrame:
         """Per task, largest first: prompts, the agent asked most and its share, errors saved per prompt."""

@@ -46,8 +46,7 @@ def deferral_ratios(routes: ArrayLike, n_agents: int) -> NDArray[np.float64]:
         >>> deferral_ratios([0, 1, 0, 0], n_agents=3)
         array([0.75, 0.25, 0.  ])
     """
-    routes = _check_routes(routes, n_agents)
-    return np.bincount(routes, minlength=n_agents) / len(routes)
+    return np.bincount(_check_routes(routes, n_agents), minlength=n_agents) / len(routes)
 
 
 def best_agents(costs: ArrayLike) -> NDArray[np.float64]:
@@ -71,16 +70,11 @@ def regret_by_agent(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
 
 
 def measured(costs: ArrayLike, routes: ArrayLike) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Deferral loss, shares (K,) and regrets (K,) of one routing, checked once: see the functions of these names."""
-    costs = check_costs(costs)
-    n, n_agents = costs.shape
-    routes = _check_routes(routes, n_agents, n)
-    taken, lowest = costs[np.arange(n), routes], costs.min(axis=1)
-    best = costs == lowest[:, None]
-    weight = best / best.sum(axis=1, keepdims=True)
+    """Deferral loss, shares (K,) and regrets (K,) of one routing: see the functions of these names."""
+    taken, weight = routed_costs(costs, routes), best_agents(costs)
     with np.errstate(invalid="ignore", divide="ignore"):
-        regret = (weight * (taken - lowest)[:, None]).sum(axis=0) / weight.sum(axis=0)
-    return float(taken.mean()), np.bincount(routes, minlength=n_agents) / n, regret
+        regret = (weight * (taken - np.min(costs, axis=1))[:, None]).sum(axis=0) / weight.sum(axis=0)
+    return float(taken.mean()), deferral_ratios(routes, weight.shape[1]), regret
 
 
 def random_loss(costs: ArrayLike) -> float:

@@ -182,10 +182,7 @@ def shrunken_offsets(
     """Offsets t·b: b minimises the loss on these rows, t in `SHRINKAGE` is chosen by cross-validation.  [ours]
 
     Fitted offsets are chosen to be good on their own rows. For t every row is judged by offsets that were fitted on
-    the other folds; t = 0 leaves the router alone.
-
-    Returns:
-        (K,) offsets, and the cross-validated deferral loss of the chosen t.
+    the other folds; t = 0 leaves the router alone. Offsets (K,), and the cross-validated deferral loss of the chosen t.
 
     Example:
         >>> scores, costs = np.array([[1.0, 0.0]] * 10), np.array([[0.0, 1.0]] * 10)

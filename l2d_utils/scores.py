@@ -26,12 +26,8 @@ TOL = 1e-4
 
 
 class Sample(NamedTuple):
-    """Rows for a post-hoc scorer.
-
-    Attributes:
-        X: (n, d) from `features`; only this may be used at test time.
-        model, expert: (n, L) class probabilities. labels: int (n,).
-    """
+    """Rows for a post-hoc scorer: X (n, d) from `features`, all that may be used at test time; class probabilities
+    (n, L) of model and expert; labels (n,)."""
 
     X: NDArray
     model: NDArray

@@ -108,13 +108,11 @@ class Advice:
 
     def shares(self) -> pd.DataFrame:
         """Share of the held-out prompts per agent: method, agent, share; the oracle beside what is delivered."""
-        method, _, sent = self.delivered
-        agents, routings = list(self.case.agents), {method: sent, "oracle": self.costs.argmin(axis=1)}
-        shares = [
-            pd.DataFrame({"method": name, "agent": agents, "share": deferral_ratios(routes, len(agents))})
-            for name, routes in routings.items()
-        ]
-        return pd.concat(shares, ignore_index=True)
+        (method, _, sent), agents = self.delivered, self.case.agents
+        routings = {method: sent, "oracle": self.costs.argmin(axis=1)}
+        shares = {name: deferral_ratios(routes, len(agents)) for name, routes in routings.items()}
+        rows = [(name, *row) for name, share in shares.items() for row in zip(agents, share, strict=True)]
+        return pd.DataFrame(rows, columns=["method", "agent", "share"])
 
     def tasks(self) -> pd.DataFrame:
         """Per task, largest first: prompts, the agent asked most and its share, errors saved per prompt."""
@@ -153,7 +151,8 @@ def advise(
     """Choose a router on development rows and measure it on rows that took no part in the choice.
 
     Args:
-        case: from `intake`. price_weight: errors that one dollar unit is worth, ≥ 0 (`costs.costs_from_scores`).
+        case: from `intake`. price_weight: errors that one dollar unit is worth (`costs.costs_from_scores`); ValueError
+            if it is negative or not finite, DataError if it is above 0 for a table without costs.
         methods: candidates, as in `choose`. X: features, if they are already at hand.
         folds: outer folds where the table brings no hold-out and has at most `CHOOSE_ROWS` rows (above: one part in
             `folds` is held out).
@@ -161,9 +160,6 @@ def advise(
     Returns:
         Advice. With a hold-out the figures belong to the very router that is delivered; with outer folds they belong
         to the procedure, which then runs once more on all rows.
-
-    Raises:
-        DataError: a price weight above 0 for a table without costs. ValueError: one that is negative or not finite.
     """
     if not 0 <= price_weight < np.inf:
         raise ValueError(f"price_weight must be a finite number ≥ 0; found {price_weight}")
@@ -178,12 +174,11 @@ def advise(
         costs, known = _costs(case, dev, price_weight), {"group": case.group[dev], "trusted": case.complete[dev]}
         return choose(X[dev], costs[dev], **known, methods=methods, random_state=random_state), costs
 
-    taken, paid, sent = [], [], []
+    parts = []
     for dev, test in splits:
         choice, costs = chosen(dev)
-        taken.append(choice.method)
-        paid.append(costs[test])
-        sent.append(_routes(choice, X, costs, dev, test))
+        parts.append((choice.method, costs[test], _routes(choice, X, costs, dev, test)))
+    taken, paid, sent = zip(*parts, strict=True)
     if len(splits) > 1:
         choice = chosen(np.arange(len(X)))[0]
     rows, costs = np.concatenate([test for _, test in splits]), np.concatenate(paid)
@@ -192,7 +187,7 @@ def advise(
     tests = [(m, x.mean(), *by_prompt(found["best_single"] - x, case.group[rows])) for m, x in found.items()]
     tests = pd.DataFrame(tests, columns=["method", "loss", "mean", "low", "high"])
     own = (routes[name].to_numpy() for name in ("chosen router", "best_single"))
-    return Advice(case, price_weight, choice, outer, tuple(taken), rows, *own, costs, tests)
+    return Advice(case, price_weight, choice, outer, taken, rows, *own, costs, tests)
 
 
 def _without_useless(case: Case, price_weight: float) -> Case:

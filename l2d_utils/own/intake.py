@@ -61,15 +61,13 @@ class Case:
 
 
 def read(table: str | Path | pd.DataFrame) -> Case:
-    """Read, check and repair a routing table.
+    """Read, check and repair a routing table; a DataError of one line names the table, the column and what was found.
 
     Args:
         table: a path that ends as in `cells.ENDINGS`, a name that `data.load_routing` knows ("" is "paretobandit"), or
             a data frame. Columns: `prompt` (or `feature/<name>` columns of numbers), two or more `score/<agent>` in
             [0, 1] (or `truth` and two or more `label/<agent>`), optionally `task`, `split`, `cost/<agent>` in dollars.
-
-    Raises:
-        DataError: one line that names the table, the column and what was found. FileNotFoundError.
+            FileNotFoundError for a path without a file.
     """
     if isinstance(table, pd.DataFrame):
         return _case(table, "table", f"{len(table):,} rows of a data frame")

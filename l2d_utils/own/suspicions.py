@@ -71,10 +71,7 @@ def swapped_columns(scores: NDArray, codes: NDArray, test: NDArray | None) -> li
 
     In every tenth of the rows, and in the test part, each agent's mean is compared with what every agent scores on
     such tasks elsewhere. A stretch is named when the agents' own values miss by far more than chance while another
-    order of the agents fits.
-
-    Returns:
-        (name of the stretch, number of rows, order (K,): agent k behaves like agent order[k]) per stretch.
+    order of the agents fits: (name, number of rows, order (K,): agent k behaves like agent order[k]) of each.
     """
     n, n_agents = scores.shape
     tenths = [b for b in np.array_split(np.arange(n), STRETCHES) if len(b) >= SHORTEST]

@@ -114,8 +114,11 @@ def deferral_curve(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayL
         >>> curve.rate, curve.cost, curve.area
         (array([0. , 0.5, 1. ]), array([0.5, 0. , 0. ]), 0.125)
     """
+    return _curve(scores, check_costs(np.column_stack([model_cost, expert_cost])))
+
+
+def _curve(scores: ArrayLike, costs: NDArray[np.float64]) -> DeferralCurve:
     scores = np.asarray(scores, dtype=np.float64)
-    costs = check_costs(np.column_stack([model_cost, expert_cost]))
     check_same_rows(scores=scores, costs=costs)
     if scores.ndim != 1:
         raise ValueError(f"scores must be (n,); found shape {scores.shape}")
@@ -138,9 +141,9 @@ def gap_closed(scores: ArrayLike, model_cost: ArrayLike, expert_cost: ArrayLike)
         >>> gap_closed([0.9, 0.7, 0.5, 0.1], model_cost=[1, 0, 1, 0], expert_cost=[0, 0, 0, 0])
         0.5
     """
-    model, expert = check_costs(np.column_stack([model_cost, expert_cost])).T
-    rankings = (scores, model - expert, np.zeros(len(model)))
-    area, oracle, random = (deferral_curve(ranking, model, expert).area for ranking in rankings)
+    costs = check_costs(np.column_stack([model_cost, expert_cost]))
+    rankings = (scores, costs[:, 0] - costs[:, 1], np.zeros(len(costs)))
+    area, oracle, random = (_curve(ranking, costs).area for ranking in rankings)
     if random - oracle <= 1e-15:
         raise ValueError("the cost difference of the two agents is the same on every row: there is no gap to close")
     return float((random - area) / (random - oracle))

@@ -71,10 +71,14 @@ def regret_by_agent(costs: ArrayLike, routes: ArrayLike) -> NDArray[np.float64]:
 
 def measured(costs: ArrayLike, routes: ArrayLike) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
     """Deferral loss, shares (K,) and regrets (K,) of one routing: see the functions of these names."""
-    taken, weight = routed_costs(costs, routes), best_agents(costs)
+    costs = check_costs(costs)
+    routes = _check_routes(routes, costs.shape[1], len(costs))
+    taken, lowest = costs[np.arange(len(costs)), routes], costs.min(axis=1, keepdims=True)
+    best = costs == lowest
+    weight = best / best.sum(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        regret = (weight * (taken - np.min(costs, axis=1))[:, None]).sum(axis=0) / weight.sum(axis=0)
-    return float(taken.mean()), deferral_ratios(routes, weight.shape[1]), regret
+        regret = (weight * (taken[:, None] - lowest)).sum(axis=0) / weight.sum(axis=0)
+    return float(taken.mean()), np.bincount(routes, minlength=costs.shape[1]) / len(routes), regret
 
 
 def random_loss(costs: ArrayLike) -> float:

@@ -64,3 +64,13 @@ def finite_two_agent_problem(rng, *, points=None, labels=None):
     p = rng.dirichlet(np.ones(n))
     posterior = rng.dirichlet(np.ones(n_labels), size=n)
     return p, posterior, rng.random((n, n_labels)), rng.random((n, n_labels))
+
+
+def weak_model_and_expert(n=600, seed=0):
+    """A weak model and an expert that is right on classes 0..2 only, as arguments of `scores.sample`."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 6, n)
+    penultimate = rng.standard_normal((n, 6)) + np.eye(6)[labels] * 2
+    base = {"logits": penultimate + rng.standard_normal((n, 6)), "features": penultimate}
+    answer = np.where(labels < 3, labels, rng.integers(0, 6, n))
+    return base, {"logits": np.where(labels < 3, 4, 1)[:, None] * np.eye(6)[answer]}, labels

@@ -7,23 +7,14 @@ from scipy.stats import kendalltau
 from l2d_utils import methods, scores
 from l2d_utils.metrics import gap_closed
 from l2d_utils.routers import DensityRatioScorer
+from references import weak_model_and_expert
 
 UNTRAINED = ("random", "confidence", "entropy", "margin")
 BASELINES = ("diff_01", "diff_prob", "max_prob", "plug_in_logistic", "two_stage", "mozannar_sontag")
 DENSITY_RATIOS = ("dr_cpe_joint", "dr_cpe_marginal", "dr_cpe_square", "dr_cpe_exponential")
 
 
-def made_up(n=600, seed=0):
-    """A weak model and an expert that is right on classes 0..2 only."""
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(0, 6, n)
-    penultimate = rng.standard_normal((n, 6)) + np.eye(6)[labels] * 2
-    base = {"logits": penultimate + rng.standard_normal((n, 6)), "features": penultimate}
-    answer = np.where(labels < 3, labels, rng.integers(0, 6, n))
-    return scores.sample(base, {"logits": np.where(labels < 3, 4, 1)[:, None] * np.eye(6)[answer]}, labels)
-
-
-ROWS = made_up()
+ROWS = scores.sample(*weak_model_and_expert())
 TRAIN, TEST = ROWS.at(np.arange(250)), ROWS.at(np.arange(400, 600))
 
 

@@ -51,7 +51,10 @@ def deferral_ratios(routes: ArrayLike, n_agents: int) -> NDArray[np.float64]:
 
 def best_agents(costs: ArrayLike) -> NDArray[np.float64]:
     """(n, K) weights, each row summing to 1: the cheapest agents of the row, ties sharing equally."""
-    costs = check_costs(costs)
+    return _best_agents(check_costs(costs))
+
+
+def _best_agents(costs: NDArray[np.float64]) -> NDArray[np.float64]:
     best = costs == costs.min(axis=1, keepdims=True)
     return best / best.sum(axis=1, keepdims=True)
 
@@ -73,11 +76,9 @@ def measured(costs: ArrayLike, routes: ArrayLike) -> tuple[float, NDArray[np.flo
     """Deferral loss, shares (K,) and regrets (K,) of one routing: see the functions of these names."""
     costs = check_costs(costs)
     routes = _check_routes(routes, costs.shape[1], len(costs))
-    taken, lowest = costs[np.arange(len(costs)), routes], costs.min(axis=1, keepdims=True)
-    best = costs == lowest
-    weight = best / best.sum(axis=1, keepdims=True)
+    taken, weight = costs[np.arange(len(costs)), routes], _best_agents(costs)
     with np.errstate(invalid="ignore", divide="ignore"):
-        regret = (weight * (taken[:, None] - lowest)).sum(axis=0) / weight.sum(axis=0)
+        regret = (weight * (taken - costs.min(axis=1))[:, None]).sum(axis=0) / weight.sum(axis=0)
     return float(taken.mean()), np.bincount(routes, minlength=costs.shape[1]) / len(routes), regret
 
 

@@ -120,7 +120,8 @@ def better(readings: Sequence[Reading], margin: float) -> Judged:
     if holds.any():
         return Judged(IN_PART, f"holds in {names}; against in {against.sum()} of {len(readings)}", whole)
     if low > 0:
-        return Judged(IN_PART, f"above 0 over all readings, but within ±{margin:g} of what routing earns", whole)
+        but = f"within ±{margin:g} of what routing earns" if within else f"against in {against.sum()} of {len(readings)}"
+        return Judged(IN_PART, f"above 0 over all readings, but {but}", whole)
     if high < 0:
         return Judged(CONTRADICTED, "over all readings the effect lies below 0", whole)
     if within:

@@ -115,12 +115,13 @@ def better(readings: Sequence[Reading], margin: float) -> Judged:
     low, high = whole.interval
     within = whole.p_above(-margin) < LEVEL / 2 and 1 - whole.p_above(margin) < LEVEL / 2
     names = ", ".join(r.name for r, h in zip(readings, holds, strict=True) if h)
+    opposed = f"against in {against.sum()} of {len(readings)}"
     if low > 0 and not within and not against.any():
         return Judged(REPRODUCED, f"over {len(readings)} readings the effect lies above 0", whole)
     if holds.any():
-        return Judged(IN_PART, f"holds in {names}; against in {against.sum()} of {len(readings)}", whole)
+        return Judged(IN_PART, f"holds in {names}; {opposed}", whole)
     if low > 0:
-        but = f"within ±{margin:g} of what routing earns" if within else f"against in {against.sum()} of {len(readings)}"
+        but = f"within ±{margin:g} of what routing earns" if within else opposed
         return Judged(IN_PART, f"above 0 over all readings, but {but}", whole)
     if high < 0:
         return Judged(CONTRADICTED, "over all readings the effect lies below 0", whole)
